@@ -1,0 +1,50 @@
+/* pipeline.h - the one thread between the field and the store.
+ *
+ * It takes scans from the bounded queue (scan_submit), scales them, judges quality, feeds windows
+ * and the live view, thins by on-change and deadband, appends to the store and commits. It is the
+ * only writer of the store. Everything here may be called from any thread unless it says other. */
+#pragma once
+
+#include "gateway/pipeline/device.h"
+
+struct store;
+struct pipeline;
+
+enum { PIPELINE_QUEUE_READINGS = 64 * 1024 };
+
+/* The pipeline with its queue, no thread yet. The store outlives it. */
+must_check int pipeline_create(struct store *store, const struct config *config,
+                               struct pipeline **ret_pipeline);
+/* Starts the thread; rebuilds open windows from what the store holds. */
+must_check int pipeline_start(struct pipeline *pipeline);
+/* Drains the queue, closes nothing that is still open (windows are rebuilt at the next start),
+ * commits, ends the thread. Drivers must have stopped. */
+void pipeline_stop(struct pipeline *pipeline);
+void pipeline_destroy(struct pipeline *pipeline);
+
+/* Before a device's driver is started, and after it was stopped: goes through the queue in order
+ * with the scans, so that all scans of a retired device are processed first. */
+must_check int pipeline_add_device(struct pipeline *pipeline, struct device *device);
+must_check int pipeline_retire_device(struct pipeline *pipeline, struct device *device);
+
+/* New aggregates after a reload; takes a reference. */
+must_check int pipeline_set_config(struct pipeline *pipeline, const struct config *config);
+
+/* An event (uplink down, clock stepped, ...) into the event stream of a device or of the gateway
+ * itself (device NULL: recorded under the gateway's name). */
+void pipeline_event(struct pipeline *pipeline, struct device *device, const char *kind,
+                    const char *text);
+
+struct pipeline_stats {
+    uint64_t queue_readings, queue_peak, overruns, late, windows_closed;
+};
+void pipeline_stats(struct pipeline *pipeline, struct pipeline_stats *ret_stats);
+
+/* Live view: the latest reading of each point of a device, copied under a short lock. ret_readings
+ * has room for device->config->points.count entries, ret_times_ms likewise; `point` is the index in
+ * the configuration, values are scaled. Texts are not kept here. Returns how many have a value. */
+size_t pipeline_latest(struct pipeline *pipeline, const struct device *device,
+                       struct reading *ret_readings, int64_t *ret_times_ms);
+
+/* A counter that moves whenever anything in the live view changed: cheap polling for the api. */
+uint64_t pipeline_live_version(struct pipeline *pipeline);

@@ -1,0 +1,18 @@
+#include "uplink/uplink.h"
+
+#include <string.h>
+
+const struct uplink *const uplinks[] = {
+    NULL,
+};
+const size_t uplinks_count = ARRAY_SIZE(uplinks) - 1;
+
+const struct uplink *uplink_find(const char *type)
+{
+    for (size_t i = 0; i < uplinks_count; i++) {
+        if (strcmp(uplinks[i]->name, type) == 0) {
+            return uplinks[i];
+        }
+    }
+    return NULL;
+}

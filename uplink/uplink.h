@@ -1,0 +1,100 @@
+/* uplink.h - what a cloud is: two pure functions, a transport and a table of keys.
+ *
+ * The sender (one for all types, one thread an uplink) cuts batches, keeps them in flight, retries
+ * and settles. A type only says how a batch looks on the wire and what a reply means. encode and
+ * judge are pure and may be called from any thread; they keep no state outside their arguments. */
+#pragma once
+
+#include "config/config.h"
+#include "gateway/base/scan.h"
+#include "gateway/store/reader.h"
+
+enum uplink_replay { UPLINK_LIVE_AND_BACKFILL, UPLINK_OLDEST_FIRST };
+
+/* Keys that every [uplink] has (table uplink_config_table, in sender_config.c). */
+struct uplink_settings {
+    struct config_list send;   /* raw aggregates events */
+    struct config_list points; /* globs DEVICE.POINT; none: all */
+    int64_t batch_records, batch_interval_ms, parallel;
+    int64_t max_age_ms; /* 0: none */
+    int replay;
+    int64_t backfill_rate; /* bytes a minute, 0: no limit */
+};
+extern const struct config_table uplink_config_table;
+
+/* One scan of a batch: its readings that are selected, with the names to show them by. */
+struct batch_record {
+    const struct scan *scan;
+    const struct store_names *names;
+    const uint16_t *selected; /* indexes in scan->readings; NULL: all of them */
+    uint16_t selected_count;
+};
+
+struct batch {
+    const char *gateway, *store_id;
+    enum stream stream;
+    const struct batch_record *records; /* at least one reading in each */
+    size_t count;
+};
+
+struct uplink_request {
+    struct buffer body;
+    const char *content_type;
+    char path[256];        /* appended to the endpoint's URL, "" for none */
+    struct buffer headers; /* further header lines, NUL-terminated each: "Name: value" */
+    bool compressible;
+};
+
+struct uplink_reply {
+    int status;       /* HTTP status, 0: no reply (see error) */
+    const char *body; /* NUL-terminated behind len */
+    size_t len;
+    const char *content_type; /* "" when absent */
+    int64_t retry_after_ms;   /* -1: not given */
+    int64_t date_ms;          /* UTC from the Date header, 0: not given */
+    const char *error;        /* the transport's words when status is 0 */
+};
+
+enum uplink_outcome {
+    UPLINK_DELIVERED, /* all records but the rejected ones are confirmed */
+    UPLINK_RETRY,     /* later, the same batch */
+    UPLINK_SPLIT,     /* too large: halves; a single record that is too large is rejected */
+    UPLINK_REJECTED,  /* refused for good, all of it; `why` says it */
+    UPLINK_HOLD,      /* credentials or configuration: keep everything, try slowly, say so */
+};
+
+struct uplink_verdict {
+    enum uplink_outcome outcome;
+    int64_t retry_after_ms; /* -1: the sender's own backoff */
+    size_t rejected_count;  /* with UPLINK_DELIVERED: these records go to the dead letters */
+    struct uplink_rejected {
+        size_t record; /* index in the batch */
+        char why[96];
+    } * rejected;  /* malloc'd, the sender frees it */
+    char why[200]; /* in words, for status and log */
+};
+
+struct transport;
+
+struct uplink {
+    const char *name;                 /* required: the value of `type =` */
+    const struct config_table *table; /* required */
+    size_t max_records, max_bytes;    /* required: the service's own bounds on a request */
+
+    /* Required, pure. -E2BIG: the batch does not fit, cut it smaller. */
+    int (*encode)(const void *settings, const struct batch *batch, struct uplink_request *request);
+
+    /* Required, pure: reads a reply (any bytes at all) to that batch. */
+    void (*judge)(const void *settings, const struct batch *batch, const struct uplink_reply *reply,
+                  struct uplink_verdict *ret_verdict);
+
+    /* Required: how requests travel; &transport_http for everything over HTTPS. */
+    const struct transport *transport;
+
+    /* Required with transport_http: URL, TLS files, token, compression out of the settings. */
+    const struct transport_settings *(*transport_settings)(const void *settings);
+};
+
+extern const struct uplink *const uplinks[];
+extern const size_t uplinks_count;
+const struct uplink *uplink_find(const char *type);
