@@ -30,6 +30,17 @@ must_check int pipeline_retire_device(struct pipeline *pipeline, struct device *
 /* New aggregates after a reload; takes a reference. */
 must_check int pipeline_set_config(struct pipeline *pipeline, const struct config *config);
 
+/* Runs fn on the pipeline thread, between two turns, and returns its result; on the caller's own
+ * thread while the pipeline does not run. For what only the store's writer may do. Not to be called
+ * from the pipeline thread. */
+int pipeline_call(struct pipeline *pipeline, int (*fn)(void *user), void *user);
+
+/* -errno once the store has failed for good (only a restart helps), otherwise 0. */
+int pipeline_error(struct pipeline *pipeline);
+
+/* Wakes the thread and returns a counter that moves at each of its turns; for the watchdog. */
+uint64_t pipeline_heartbeat(struct pipeline *pipeline);
+
 /* An event (uplink down, clock stepped, ...) into the event stream of a device or of the gateway
  * itself (device NULL: recorded under the gateway's name). */
 void pipeline_event(struct pipeline *pipeline, struct device *device, const char *kind,
