@@ -27,6 +27,8 @@ enum config_type {                  /* what lies at `offset` in the module's str
                    CONFIG_ENDPOINT, /* const char *: HOST:PORT, [V6]:PORT */
                    CONFIG_URL,      /* const char *: scheme and host checked */
                    CONFIG_FILE,     /* const char *: a path that must be readable */
+                   CONFIG_PRIVATE_FILE, /* the same, and its mode must be 0600 or stricter */
+                   CONFIG_PATH, /* const char *: a path that need not exist yet, made absolute */
                    CONFIG_SECRET_FILE, /* struct config_secret: a path; mode 0600 or stricter, or
                                           refused */
 };

@@ -20,7 +20,7 @@ static const struct config_key keys[] = {
     },
     {
         .name = "key_file",
-        .type = CONFIG_FILE,
+        .type = CONFIG_PRIVATE_FILE,
         .offset = offsetof(struct api_settings, key_file),
         .example = "/etc/windrow/api.key",
         .help = "private key (PEM) of cert_file",
