@@ -58,6 +58,7 @@ struct device {
     uint32_t id;    /* the store's id of this name */
     uint32_t index; /* in the live view: the same name keeps it across reloads */
     _Atomic uint64_t seq[STREAM_COUNT]; /* the last one taken */
+    _Atomic uint64_t overrun_readings;  /* dropped at the full queue, not yet in the ledger */
     struct device_health health;
     void *driver_data;   /* the driver's own, field or bus thread only */
     void *pipeline_data; /* the pipeline's own, pipeline thread only */
@@ -71,8 +72,10 @@ must_check int device_create(const struct config *owner, const struct config_dev
 struct device *device_ref(struct device *device);
 void device_unref(struct device *device);
 
-/* The driver's report of one round: DEVICE_ERROR_NONE sets last_good and the state good; an error
- * counts it, keeps it as the last one and sets the state failing (or dead, when `dead`). */
+/* The driver's report of one round: good sets last_good, the round trip and the state good; an
+ * error is counted under errors[] and failures, kept as the last one, and sets the state failing
+ * (or dead, when `dead`). OVERRUN and MISMATCH are counted and kept only: they say nothing of the
+ * device. `polls` is counted by the driver. */
 void device_report_good(struct device *device, int64_t rtt_us);
 void device_report_error(struct device *device, enum device_error error, int detail, bool dead);
 
@@ -82,7 +85,7 @@ void device_describe_error(const struct device *device, char *text, size_t size)
 /* Hands a scan over to the pipeline: takes the next seq (stream raw), stamps boot_ms and, when it
  * is 0, time_ms, and copies the scan into the queue. Never blocks; any thread, but one at a time
  * for a device. -ENOBUFS: the queue is at its bound, the readings are counted as dropped (overrun).
- */
+ * -EINVAL: a point, kind or text is out of bounds, nothing was taken. */
 must_check int scan_submit(struct device *device, struct scan *scan);
 
 /* The same for a pushed scan whose sender waits: `durable` is called once on the pipeline thread
