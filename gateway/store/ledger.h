@@ -48,6 +48,8 @@ must_check int store_ledger(struct store *store, int uplink, struct ledger_devic
                             size_t *ret_count);
 /* The same summed up; for uplink < 0 `waiting` and fates are of all uplinks together. */
 must_check int store_ledger_total(struct store *store, int uplink, struct ledger_device *ret_total);
-/* Uplinks known: their number, and the i-th's name (belongs to the store). */
+/* Uplinks known: the highest index + 1, and that one's name ("" when it was dropped; it stays valid
+ * until store_drop_uplink). After a start these are the ones of the last run: what the
+ * configuration does not name any more is to be dropped, or it is kept for. */
 size_t store_uplinks(struct store *store);
 const char *store_uplink_name(struct store *store, unsigned uplink);

@@ -42,7 +42,7 @@ must_check int store_device(struct store *store, const char *name, const char *t
                             uint32_t *ret_id);
 must_check int store_point(struct store *store, uint32_t device, const char *name, const char *unit,
                            uint16_t *ret_id);
-/* The last committed seq, 0 when none. [writer] */
+/* The last seq appended (after a start: committed), 0 when none. [writer] */
 uint64_t store_last_seq(struct store *store, enum stream stream, uint32_t device);
 
 /* An uplink that the store keeps readings for, found again by name; streams is a bit set
@@ -54,8 +54,11 @@ must_check int store_add_uplink(struct store *store, const char *name, unsigned 
 /* It is in the configuration no longer: nothing is kept for it. [writer] */
 void store_drop_uplink(struct store *store, unsigned uplink);
 
-/* Puts a scan (store ids, seq set) into the commit at hand; a copy is made. [writer]
- * -ENOSPC: full and when_full says pause; the caller counts the drop. */
+/* Puts a scan (store ids, seq set) into the commit at hand; a copy is made. Its readings are
+ * counted here, as LEDGER_STORED (raw) or LEDGER_DERIVED. Commits by itself at STORE_PENDING_MAX.
+ * [writer] -ENOSPC: full and when_full says pause; the caller counts the drop. -EINVAL: no scan of
+ * a known device, or its seq is not above the last one. -EIO: latched. */
+enum { STORE_PENDING_MAX = 2 * 1024 * 1024 };
 must_check int store_append(struct store *store, const struct scan *scan);
 /* Adds to a device's ledger, written with the next commit. [writer] */
 void store_count(struct store *store, uint32_t device, enum ledger_count count, uint64_t readings);

@@ -1,0 +1,40 @@
+/* key.h - keys and fixed fields of the store.
+ *
+ * Pure, any thread. A key is a type byte and big-endian fields, so that LMDB's byte order is the
+ * order of the numbers, the same on 32 and 64 bit machines. Taken types: `b` (large blocks: stream,
+ * device, first seq) and `a` (clock anchors) are reserved for those. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum key_type {
+    KEY_WAL = 'w',    /* number of the write-ahead block */
+    KEY_STATE = 's',  /* nothing */
+    KEY_DEVICE = 'p', /* device, version of its entry in the dictionary */
+    KEY_DEAD = 'd',   /* number of the dead letter */
+    KEY_DAY = 'e',    /* day since 1970 that holds the number of its first block */
+};
+
+enum { KEY_SIZE_MAX = 16 };
+
+struct key {
+    uint8_t bytes[KEY_SIZE_MAX];
+    size_t len;
+};
+
+struct key key_plain(enum key_type type);
+struct key key_number(enum key_type type, uint64_t number);
+struct key key_pair(enum key_type type, uint32_t first, uint32_t second);
+
+/* Takes a key apart again; false when it is of another type or length. */
+bool key_parse_number(enum key_type type, const void *bytes, size_t len, uint64_t *ret_number);
+bool key_parse_pair(enum key_type type, const void *bytes, size_t len, uint32_t *ret_first,
+                    uint32_t *ret_second);
+
+/* Fixed little-endian fields inside values. */
+void field_put32(uint8_t *to, uint32_t value);
+void field_put64(uint8_t *to, uint64_t value);
+uint32_t field_get32(const uint8_t *from);
+uint64_t field_get64(const uint8_t *from);
