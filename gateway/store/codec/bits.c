@@ -1,0 +1,246 @@
+#include "gateway/store/codec/bits.h"
+
+#include <endian.h>
+#include <string.h>
+
+/* The six bits in front of a group. */
+enum {
+    GROUP_BITS = 6,
+    GROUP_RICE = 0, /* + k, 0..39 */
+    GROUP_RICE_MAX = 39,
+    GROUP_ZERO = 40,
+    GROUP_PLAIN = 41, /* six more bits: width - 1 */
+};
+
+void bit_writer_init(struct bit_writer *w, struct buffer *to)
+{
+    *w = (struct bit_writer){.to = to};
+}
+
+static inline void put_word(struct bit_writer *w, uint64_t word, size_t bytes)
+{
+    uint64_t le = htole64(word);
+    struct buffer *to = w->to;
+    if (!to->failed && to->capacity - to->len >= sizeof le) {
+        memcpy(to->data + to->len, &le, sizeof le);
+        to->len += bytes;
+    } else {
+        buffer_add(to, &le, bytes);
+    }
+}
+
+static inline void put_bits(struct bit_writer *w, uint64_t value, unsigned count)
+{
+    if (count == 0) {
+        return;
+    }
+    if (count < 64) {
+        value &= (UINT64_C(1) << count) - 1;
+    }
+    w->word |= value << w->used;
+    unsigned total = w->used + count;
+    if (total >= 64) {
+        put_word(w, w->word, 8);
+        /* Two shifts, because one of 64 is undefined. */
+        w->word = value >> 1 >> (63 - w->used);
+        total -= 64;
+    }
+    w->used = total;
+}
+
+void bit_write(struct bit_writer *w, uint64_t value, unsigned count)
+{
+    put_bits(w, value, count);
+}
+
+void bit_writer_finish(struct bit_writer *w)
+{
+    put_word(w, w->word, (w->used + 7) / 8);
+    w->word = 0;
+    w->used = 0;
+}
+
+void bit_reader_init(struct bit_reader *r, const uint8_t *from, size_t len)
+{
+    *r = (struct bit_reader){.at = from, .end = from + len};
+}
+
+/* At least 56 bits in the word unless the bytes end. */
+static inline void refill(struct bit_reader *r)
+{
+    if (r->end - r->at >= 8) {
+        uint64_t next;
+        memcpy(&next, r->at, 8);
+        r->word |= le64toh(next) << r->have;
+        unsigned bytes = (63 - r->have) / 8;
+        r->at += bytes;
+        r->have += bytes * 8;
+        return;
+    }
+    while (r->have <= 56 && r->at < r->end) {
+        r->word |= (uint64_t)*r->at++ << r->have;
+        r->have += 8;
+    }
+}
+
+static inline void drop(struct bit_reader *r, unsigned count)
+{
+    if (count > r->have) {
+        r->failed = true;
+        r->word = 0;
+        r->have = 0;
+        r->at = r->end;
+        return;
+    }
+    r->word >>= count;
+    r->have -= count;
+}
+
+uint64_t bit_read(struct bit_reader *r, unsigned count)
+{
+    if (count > 32) {
+        uint64_t low = bit_read(r, 32);
+        return low | bit_read(r, count - 32) << 32;
+    }
+    /* A refill leaves bits of the next byte above `have`; they are the same when read again. */
+    refill(r);
+    uint64_t value = r->word & ((UINT64_C(1) << count) - 1);
+    drop(r, count);
+    return r->failed ? 0 : value;
+}
+
+static inline uint64_t zigzag(int64_t v)
+{
+    return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
+}
+
+static inline int64_t unzigzag(uint64_t u)
+{
+    return (int64_t)((u >> 1) ^ (0 - (u & 1)));
+}
+
+static unsigned width_of(uint64_t all)
+{
+    return all == 0 ? 0 : 64 - (unsigned)__builtin_clzll(all);
+}
+
+static uint64_t rice_cost(const uint64_t *u, size_t count, unsigned k)
+{
+    uint64_t bits = count * (k + 1);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t q = u[i] >> k;
+        bits += q < RICE_ESCAPE ? q : RICE_ESCAPE + 64 - k - 1;
+    }
+    return bits;
+}
+
+/* k near log2 of the mean is within one of the best; both neighbours are priced. */
+static unsigned best_k(const uint64_t *u, size_t count, uint64_t *ret_cost)
+{
+    uint64_t low = 0, high = 0; /* two sums, so that neither overflows */
+    for (size_t i = 0; i < count; i++) {
+        low += (uint32_t)u[i];
+        high += u[i] >> 32;
+    }
+    uint64_t mean = high / count > UINT32_MAX / 2 ? UINT64_MAX
+                                                  : ((high / count) << 32) + low / count;
+    unsigned guess = width_of(mean);
+    guess = guess > 0 ? guess - 1 : 0;
+    guess = guess > GROUP_RICE_MAX ? GROUP_RICE_MAX : guess;
+    unsigned best = guess;
+    *ret_cost = rice_cost(u, count, guess);
+    for (int step = -1; step <= 1; step += 2) {
+        int k = (int)guess + step;
+        if (k < 0 || k > GROUP_RICE_MAX) {
+            continue;
+        }
+        uint64_t cost = rice_cost(u, count, (unsigned)k);
+        if (cost < *ret_cost) {
+            *ret_cost = cost;
+            best = (unsigned)k;
+        }
+    }
+    return best;
+}
+
+static void write_rice(struct bit_writer *w, const uint64_t *u, size_t count, unsigned k)
+{
+    put_bits(w, GROUP_RICE + k, GROUP_BITS);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t q = u[i] >> k;
+        if (q >= RICE_ESCAPE) {
+            put_bits(w, 0, RICE_ESCAPE);
+            put_bits(w, u[i], 64);
+        } else if (q + 1 + k <= 64) {
+            /* q zeros, a one, and the low k bits in one go. */
+            uint64_t low = u[i] & ((UINT64_C(1) << k) - 1);
+            put_bits(w, (low << 1 | 1) << q, (unsigned)q + 1 + k);
+        }
+    }
+}
+
+void rice_write_group(struct bit_writer *w, const int64_t *values, size_t count)
+{
+    uint64_t u[RICE_GROUP], all = 0;
+    for (size_t i = 0; i < count; i++) {
+        u[i] = zigzag(values[i]);
+        all |= u[i];
+    }
+    if (all == 0) {
+        put_bits(w, GROUP_ZERO, GROUP_BITS);
+        return;
+    }
+    unsigned width = width_of(all);
+    uint64_t cost;
+    unsigned k = best_k(u, count, &cost);
+    if (cost <= (uint64_t)width * count + 6) {
+        write_rice(w, u, count, k);
+        return;
+    }
+    put_bits(w, GROUP_PLAIN, GROUP_BITS);
+    put_bits(w, width - 1, 6);
+    for (size_t i = 0; i < count; i++) {
+        put_bits(w, u[i], width);
+    }
+}
+
+static bool read_rice(struct bit_reader *r, int64_t *values, size_t count, unsigned k)
+{
+    const uint64_t mask = (UINT64_C(1) << k) - 1;
+    for (size_t i = 0; i < count; i++) {
+        refill(r);
+        unsigned q = r->word == 0 ? 64 : (unsigned)__builtin_ctzll(r->word);
+        if (q >= RICE_ESCAPE) {
+            drop(r, RICE_ESCAPE);
+            values[i] = unzigzag(bit_read(r, 64));
+        } else if (q + 1 + k <= 56) {
+            uint64_t low = (r->word >> (q + 1)) & mask;
+            drop(r, q + 1 + k);
+            values[i] = unzigzag((uint64_t)q << k | low);
+        } else {
+            drop(r, q + 1);
+            values[i] = unzigzag((uint64_t)q << k | bit_read(r, k));
+        }
+    }
+    return !r->failed;
+}
+
+bool rice_read_group(struct bit_reader *r, int64_t *ret_values, size_t count)
+{
+    unsigned mode = (unsigned)bit_read(r, GROUP_BITS);
+    if (r->failed || mode > GROUP_PLAIN) {
+        return false;
+    }
+    if (mode == GROUP_ZERO) {
+        memset(ret_values, 0, count * sizeof *ret_values);
+        return true;
+    }
+    if (mode <= GROUP_RICE_MAX) {
+        return read_rice(r, ret_values, count, mode - GROUP_RICE);
+    }
+    unsigned width = (unsigned)bit_read(r, 6) + 1;
+    for (size_t i = 0; i < count; i++) {
+        ret_values[i] = unzigzag(bit_read(r, width));
+    }
+    return !r->failed;
+}
