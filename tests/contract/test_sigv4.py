@@ -11,22 +11,26 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 REQUESTS = 500
-PATHS = ["/", "", "/a/b", "/a%2Fb", "/things/t%24x/shadow", "/$aws/rules/x", "/a:b", "/a//b/./c/../d/",
-         "/..", "/topics/sensors%2Ft01%2Ftelemetry", "/~user/-._", "/with%20blank", "/%E2%82%AC"]
-QUERIES = ["", "b=2&a=1", "a=1&a=0", "a", "qos=1&name=x%2Fy", "x=/y/z", "a-b=1&a=2", "a=b=c", "A=1&a=2",
-           "prefix=foo&prefix2=bar", "k=&l"]
-HEADERS = ["Content-Type: application/x-amz-json-1.0", "X-Amz-Target: Timestream_20181101.WriteRecords",
-           "Accept:", "X-Custom:   two   blanks  ", "x-amz-meta: b", "x-amz-meta-a: c",
+PATHS = ["/", "", "/a/b", "/a%2Fb", "/things/t%24x/shadow", "/$aws/rules/x", "/a:b",
+         "/a//b/./c/../d/", "/..", "/topics/sensors%2Ft01%2Ftelemetry", "/~user/-._",
+         "/with%20blank", "/%E2%82%AC"]
+QUERIES = ["", "b=2&a=1", "a=1&a=0", "a", "qos=1&name=x%2Fy", "x=/y/z", "a-b=1&a=2", "a=b=c",
+           "A=1&a=2", "prefix=foo&prefix2=bar", "k=&l"]
+HEADERS = ["Content-Type: application/x-amz-json-1.0",
+           "X-Amz-Target: Timestream_20181101.WriteRecords", "Accept:",
+           "X-Custom:   two   blanks  ", "x-amz-meta: b", "x-amz-meta-a: c",
            "X-Amzn-IoT-Thingname: gw"]
 
 
 def make(rng):
     headers = rng.sample(HEADERS, rng.randrange(len(HEADERS)))
-    body = rng.choice([b"", b"{}", bytes(rng.randrange(256) for _ in range(rng.randrange(1, 300)))])
+    binary = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 300)))
+    body = rng.choice([b"", b"{}", binary])
     return {"method": rng.choice(["POST", "GET", "PUT"]), "host": "ingest.example.com:8443",
             "path": rng.choice(PATHS), "query": rng.choice(QUERIES), "headers": headers,
             "body": body.hex(), "access_key": "AKID" + str(rng.randrange(10**6)),
-            "secret_key": "secret/" + str(rng.random()), "region": rng.choice(["eu-west-1", "us-east-1"]),
+            "secret_key": "secret/" + str(rng.random()),
+            "region": rng.choice(["eu-west-1", "us-east-1"]),
             "token": rng.choice([None, "session+token/=="]),
             "service": rng.choice(["timestream", "iotdevicegateway", "kinesis"]),
             "time_ms": rng.randrange(1_500_000_000_000, 1_900_000_000_000)}
@@ -41,7 +45,8 @@ def by_botocore(r):
     now = datetime.datetime.utcfromtimestamp(r["time_ms"] // 1000)
     signer = botocore.auth.SigV4Auth(Credentials(r["access_key"], r["secret_key"], r["token"]),
                                      r["service"], r["region"])
-    with mock.patch.object(botocore.auth.datetime, "datetime", mock.Mock(wraps=datetime.datetime)) as clock:
+    held = mock.Mock(wraps=datetime.datetime)
+    with mock.patch.object(botocore.auth.datetime, "datetime", held) as clock:
         clock.utcnow.return_value = now
         signer.add_auth(request)
     return request.headers["Authorization"]
@@ -51,8 +56,9 @@ def test_signatures_equal_botocores():
     rng = random.Random(20260131)
     requests = [make(rng) for _ in range(REQUESTS)]
     lines = "".join(json.dumps(r) + "\n" for r in requests)
-    out = subprocess.run([os.path.join(os.environ["WINDROW_BUILD_DIR"], "tests", "sigv4_sign")], input=lines, text=True,
-                         capture_output=True, check=True, timeout=60).stdout.splitlines()
+    program = os.path.join(os.environ["WINDROW_BUILD_DIR"], "tests", "sigv4_sign")
+    out = subprocess.run([program], input=lines, text=True, capture_output=True, check=True,
+                         timeout=60).stdout.splitlines()
     assert len(out) == REQUESTS
     for request, line in zip(requests, out):
         added = json.loads(line)
