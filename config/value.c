@@ -364,7 +364,7 @@ void value_show_bound(enum config_type type, double bound, char *text, size_t si
             best = u;
         }
     }
-    if (measured) {
+    if (measured && bound != 0) {
         snprintf(text, size, "%.10g %s%s", bound / best->factor, best->name,
                  type == CONFIG_RATE ? "/min" : "");
     } else {
