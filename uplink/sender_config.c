@@ -25,7 +25,7 @@ static const struct config_key keys[] = {
         .offset = offsetof(struct uplink_settings, batch_records),
         .fallback = "500",
         .min = 1,
-        .max = 100000,
+        .max = UPLINK_BATCH_RECORDS_MAX,
         .help = "most records in one request",
     },
     {
@@ -43,7 +43,7 @@ static const struct config_key keys[] = {
         .offset = offsetof(struct uplink_settings, parallel),
         .fallback = "4",
         .min = 1,
-        .max = 64,
+        .max = UPLINK_PARALLEL_MAX,
         .help = "requests in flight, never two of one device",
     },
     {
@@ -93,3 +93,15 @@ const struct config_table uplink_config_table = {
     .key_count = ARRAY_SIZE(keys),
     .check = check,
 };
+
+unsigned uplink_streams(const struct uplink_settings *settings)
+{
+    static const char *const words[STREAM_COUNT] = {"raw", "aggregates", "events"};
+    unsigned streams = 0;
+    for (size_t i = 0; i < settings->send.count; i++) {
+        for (unsigned s = 0; s < STREAM_COUNT; s++) {
+            streams |= strcmp(settings->send.items[i], words[s]) == 0 ? 1u << s : 0;
+        }
+    }
+    return streams != 0 ? streams : 1u << STREAM_RAW;
+}

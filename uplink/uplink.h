@@ -21,6 +21,10 @@ struct uplink_settings {
     int64_t backfill_rate; /* bytes a minute, 0: no limit */
 };
 extern const struct config_table uplink_config_table;
+enum { UPLINK_BATCH_RECORDS_MAX = 10000, UPLINK_PARALLEL_MAX = 16 };
+
+/* The streams of `send`, as bits 1 << enum stream (for store_add_uplink). */
+unsigned uplink_streams(const struct uplink_settings *settings);
 
 /* One scan of a batch: its readings that are selected, with the names to show them by. */
 struct batch_record {
@@ -80,6 +84,10 @@ struct uplink {
     const char *name;                 /* required: the value of `type =` */
     const struct config_table *table; /* required */
     size_t max_records, max_bytes;    /* required: the service's own bounds on a request */
+
+    /* Optional, pure: a smaller bound than max_records that these settings bring (one scan a
+     * request). */
+    size_t (*records_limit)(const void *settings);
 
     /* Required, pure. -E2BIG: the batch does not fit, cut it smaller. */
     int (*encode)(const void *settings, const struct batch *batch, struct uplink_request *request);

@@ -2,33 +2,56 @@
  *
  * Owned and called by the sender's thread only. Requests run in parallel; each ends with exactly
  * one `done`. TLS 1.2 or newer, host name and chain always checked; plain http:// is taken for
- * loopback addresses only. Which check failed is told in the reply's error text. */
+ * loopback addresses only. Which check failed is told in the reply's error text. The calling thread
+ * must have SIGPIPE blocked or ignored (the sender blocks all signals). */
 #pragma once
 
 #include "uplink/uplink.h"
 
 enum transport_compress { COMPRESS_NONE, COMPRESS_GZIP, COMPRESS_ZSTD };
+extern const char *const transport_compress_choices[];
 
 struct transport_settings {
     const char *url;
     const char *ca_file, *cert_file, *crl_file;
-    const char *key_file; /* checked 0600 by the key table */
-    const char *token;    /* bearer, NULL: none */
+    const char *key_file;       /* checked 0600 by the key table */
+    struct config_secret token; /* bearer; text NULL: none */
     int compress;
     int64_t timeout_ms, connect_timeout_ms;
-    int http2; /* bool */
+    bool http2;
+};
+
+/* The bounds of a transport over HTTP. A reply's body is kept up to BODY_MAX bytes; what lies
+ * beyond is not read and the connection is closed. Slower than LOW_SPEED for LOW_SPEED_S: broken.
+ */
+enum {
+    TRANSPORT_BODY_MAX = 256 * 1024,
+    TRANSPORT_HEADERS_MAX = 16,
+    TRANSPORT_LOW_SPEED = 32, /* bytes a second */
+    TRANSPORT_LOW_SPEED_S = 30,
 };
 
 struct transport {
     const char *name;
     int (*create)(const struct transport_settings *settings, size_t parallel, void **ret_state);
     void (*destroy)(void *state);
-    /* Takes the request's bytes by reference until done; method POST. */
+    /* Takes the request's bytes by reference until done; method POST. -EBUSY: `parallel` requests
+     * are on their way already. */
     int (*send)(void *state, const struct uplink_request *request,
                 void (*done)(void *user, const struct uplink_reply *reply), void *user);
-    /* Runs for at most timeout_ms or until wake_fd is readable; calls done inside. */
+    /* Runs until wake_fd is readable, a request ended, or timeout_ms passed (-1: no limit); calls
+     * done inside. */
     int (*run)(void *state, int wake_fd, int64_t timeout_ms);
+    /* Bytes of headers and bodies as they went out, compressed. */
     uint64_t (*bytes_sent)(const void *state);
 };
 
 extern const struct transport transport_http; /* libcurl multi, transport/http_curl.c */
+
+/* Whether requests may go to that URL: https to anywhere, http to a loopback address or
+ * "localhost". -EINVAL: it is no URL or another scheme, -EPERM: plain http leaves this machine. */
+must_check int transport_url_check(const char *url);
+
+/* For config_table.check of a type: complains about the keys below as a whole. */
+void transport_settings_check(const struct transport_settings *settings,
+                              struct config_errors *errors);

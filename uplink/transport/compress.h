@@ -1,0 +1,16 @@
+/* compress.h - request bodies made smaller; one compressor a transport, its thread only. */
+#pragma once
+
+#include "uplink/transport/transport.h"
+
+struct compressor;
+
+/* mode is an enum transport_compress other than COMPRESS_NONE. -ENOMEM only. */
+must_check int compressor_create(int mode, struct compressor **ret_compressor);
+void compressor_destroy(struct compressor *c);
+
+/* Replaces ret_out's content; the same bytes in give the same bytes out. */
+must_check int compressor_run(struct compressor *c, const struct buffer *in,
+                              struct buffer *ret_out);
+/* "gzip", "zstd": the Content-Encoding. */
+const char *compressor_name(const struct compressor *c);

@@ -1,0 +1,384 @@
+#include "gateway/base/clock.h"
+#include "uplink/transport/compress.h"
+#include "uplink/transport/reply_headers.h"
+#include "uplink/transport/words.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+/* One request's place: its handle is kept, so that buffers and connections are used again. */
+struct slot {
+    CURL *easy;
+    struct curl_slist *lines;
+    struct buffer packed, body;
+    struct reply_headers headers;
+    char detail[CURL_ERROR_SIZE];
+    void (*done)(void *user, const struct uplink_reply *reply); /* NULL: the slot is free */
+    void *user;
+};
+
+struct http_transport {
+    CURLM *multi;
+    struct compressor *compressor; /* NULL: bodies go as they are */
+    const struct transport_settings *settings;
+    uint64_t bytes_sent;
+    size_t slot_count;
+    struct slot slots[];
+};
+
+/* Keeps the body up to its bound; what is beyond is refused, which closes the connection. */
+static size_t on_body(char *bytes, size_t size, size_t count, void *user)
+{
+    struct slot *slot = user;
+    size_t room = TRANSPORT_BODY_MAX - slot->body.len, len = size * count;
+    buffer_add(&slot->body, bytes, len < room ? len : room);
+    return buffer_failed(&slot->body) || len > room ? 0 : len;
+}
+
+static size_t on_header(char *bytes, size_t size, size_t count, void *user)
+{
+    struct slot *slot = user;
+    reply_headers_line(&slot->headers, bytes, size * count);
+    return size * count;
+}
+
+/* setopt's result matters for what guards the data: a build of libcurl without it must not send. */
+static CURLcode set_security(CURL *easy, const struct transport_settings *s)
+{
+    CURLcode c = curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+    c = c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    c = c != CURLE_OK ? c
+                      : curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    c = c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    c = c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    if (c == CURLE_OK && s->ca_file != NULL) {
+        c = curl_easy_setopt(easy, CURLOPT_CAINFO, s->ca_file);
+        c = c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    }
+    if (c == CURLE_OK && s->crl_file != NULL) {
+        c = curl_easy_setopt(easy, CURLOPT_CRLFILE, s->crl_file);
+    }
+    if (c == CURLE_OK && s->cert_file != NULL) {
+        c = curl_easy_setopt(easy, CURLOPT_SSLCERT, s->cert_file);
+    }
+    if (c == CURLE_OK && s->key_file != NULL) {
+        c = curl_easy_setopt(easy, CURLOPT_SSLKEY, s->key_file);
+    }
+    /* An encrypted key must fail; without this OpenSSL asks on the terminal. */
+    return c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");
+}
+
+static CURLcode set_limits(CURL *easy, const struct transport_settings *s)
+{
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)s->timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)s->connect_timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long)TRANSPORT_LOW_SPEED);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)TRANSPORT_LOW_SPEED_S);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "windrow/" WINDROW_VERSION);
+    /* What never leaves this machine must not take the way through a proxy. */
+    if (strncasecmp(s->url, "http:", 5) == 0) {
+        curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    }
+    return curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+                            (long)(s->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+}
+
+static int slot_init(struct slot *slot, const struct transport_settings *s)
+{
+    slot->easy = curl_easy_init();
+    if (slot->easy == NULL) {
+        return -ENOMEM;
+    }
+    slot->body.max = TRANSPORT_BODY_MAX + 1;
+    curl_easy_setopt(slot->easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(slot->easy, CURLOPT_WRITEDATA, slot);
+    curl_easy_setopt(slot->easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(slot->easy, CURLOPT_HEADERDATA, slot);
+    curl_easy_setopt(slot->easy, CURLOPT_PRIVATE, slot);
+    curl_easy_setopt(slot->easy, CURLOPT_ERRORBUFFER, slot->detail);
+    curl_easy_setopt(slot->easy, CURLOPT_POST, 1L);
+    CURLcode c = set_security(slot->easy, s);
+    return c == CURLE_OK && set_limits(slot->easy, s) == CURLE_OK ? 0 : -EINVAL;
+}
+
+static void slot_finish(struct slot *slot)
+{
+    curl_easy_cleanup(slot->easy);
+    curl_slist_free_all(slot->lines);
+    buffer_finish(&slot->packed);
+    buffer_finish(&slot->body);
+}
+
+/* Bodies still referenced by their senders are cut off here: no `done` is called. */
+static void destroy(void *state)
+{
+    struct http_transport *t = state;
+    if (t == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < t->slot_count; i++) {
+        if (t->slots[i].done != NULL) {
+            curl_multi_remove_handle(t->multi, t->slots[i].easy);
+        }
+        slot_finish(&t->slots[i]);
+    }
+    curl_multi_cleanup(t->multi);
+    compressor_destroy(t->compressor);
+    free(t);
+    curl_global_cleanup();
+}
+
+static int init(struct http_transport *t, size_t parallel)
+{
+    t->multi = curl_multi_init();
+    if (t->multi == NULL) {
+        return -ENOMEM;
+    }
+    curl_multi_setopt(t->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)parallel);
+    curl_multi_setopt(t->multi, CURLMOPT_MAXCONNECTS, (long)parallel);
+    if (t->settings->compress != COMPRESS_NONE) {
+        int r = compressor_create(t->settings->compress, &t->compressor);
+        if (r < 0) {
+            return r;
+        }
+    }
+    for (; t->slot_count < parallel; t->slot_count++) {
+        int r = slot_init(&t->slots[t->slot_count], t->settings);
+        if (r < 0) {
+            slot_finish(&t->slots[t->slot_count]);
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int create(const struct transport_settings *settings, size_t parallel, void **ret_state)
+{
+    int r = transport_url_check(settings->url);
+    if (r < 0) {
+        return r;
+    }
+    /* Counted and thread-safe by itself since 7.84 ("threadsafe" in curl --version). */
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+        return -ENOMEM;
+    }
+    struct http_transport *t = calloc(1, sizeof *t + parallel * sizeof t->slots[0]);
+    if (t == NULL) {
+        curl_global_cleanup();
+        return -ENOMEM;
+    }
+    t->settings = settings;
+    r = init(t, parallel);
+    if (r < 0) {
+        destroy(t);
+        return r;
+    }
+    *ret_state = t;
+    return 0;
+}
+
+static int add_line(struct slot *slot, const char *line)
+{
+    struct curl_slist *lines = curl_slist_append(slot->lines, line);
+    if (lines == NULL) {
+        return -ENOMEM;
+    }
+    slot->lines = lines;
+    return 0;
+}
+
+static int add_field(struct slot *slot, const char *name, const char *value)
+{
+    auto_buffer struct buffer line = {0};
+    buffer_printf(&line, "%s: %s", name, value);
+    const char *text = buffer_text(&line);
+    return text != NULL ? add_line(slot, text) : -ENOMEM;
+}
+
+static int set_headers(struct http_transport *t, struct slot *slot,
+                       const struct uplink_request *request)
+{
+    curl_slist_free_all(slot->lines);
+    slot->lines = NULL;
+    /* libcurl would wait a second for "100 Continue" from servers that never say it. */
+    int r = add_line(slot, "Expect:");
+    r = r < 0 ? r : add_field(slot, "Content-Type", request->content_type);
+    if (r == 0 && slot->packed.len > 0) {
+        r = add_field(slot, "Content-Encoding", compressor_name(t->compressor));
+    }
+    if (r == 0 && t->settings->token.text != NULL) {
+        auto_buffer struct buffer bearer = {0};
+        buffer_printf(&bearer, "Bearer %s", t->settings->token.text);
+        const char *text = buffer_text(&bearer);
+        r = text != NULL ? add_field(slot, "Authorization", text) : -ENOMEM;
+    }
+    const char *at = (const char *)request->headers.data;
+    const char *end = at + request->headers.len;
+    for (size_t n = 0; r == 0 && at < end; n++) {
+        r = n < TRANSPORT_HEADERS_MAX ? add_line(slot, at) : -E2BIG;
+        at += strlen(at) + 1;
+    }
+    curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->lines);
+    return r;
+}
+
+static int set_body(struct http_transport *t, struct slot *slot,
+                    const struct uplink_request *request)
+{
+    const struct buffer *body = &request->body;
+    buffer_clear(&slot->packed);
+    if (t->compressor != NULL && request->compressible && body->len > 0) {
+        int r = compressor_run(t->compressor, body, &slot->packed);
+        if (r < 0) {
+            return r;
+        }
+        body = &slot->packed;
+    }
+    curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body->len);
+    curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDS, body->len > 0 ? (char *)body->data : "");
+    return 0;
+}
+
+static int set_url(struct http_transport *t, struct slot *slot,
+                   const struct uplink_request *request)
+{
+    auto_buffer struct buffer url = {0};
+    buffer_add_text(&url, t->settings->url);
+    buffer_add_text(&url, request->path);
+    const char *text = buffer_text(&url);
+    if (text == NULL || curl_easy_setopt(slot->easy, CURLOPT_URL, text) != CURLE_OK) {
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+static struct slot *free_slot(struct http_transport *t)
+{
+    for (size_t i = 0; i < t->slot_count; i++) {
+        if (t->slots[i].done == NULL) {
+            return &t->slots[i];
+        }
+    }
+    return NULL;
+}
+
+static int send_request(void *state, const struct uplink_request *request,
+                        void (*done)(void *user, const struct uplink_reply *reply), void *user)
+{
+    struct http_transport *t = state;
+    struct slot *slot = free_slot(t);
+    if (slot == NULL) {
+        return -EBUSY;
+    }
+    int r = set_body(t, slot, request);
+    r = r < 0 ? r : set_headers(t, slot, request);
+    r = r < 0 ? r : set_url(t, slot, request);
+    if (r < 0) {
+        return r;
+    }
+    buffer_clear(&slot->body);
+    slot->headers = (struct reply_headers){0};
+    slot->detail[0] = '\0';
+    if (curl_multi_add_handle(t->multi, slot->easy) != CURLM_OK) {
+        return -ENOMEM;
+    }
+    slot->done = done;
+    slot->user = user;
+    return 0;
+}
+
+/* Hands the slot's outcome to its owner; the slot is free again when `done` runs. */
+static void complete(struct http_transport *t, struct slot *slot, CURLcode code)
+{
+    char words[WORDS_MAX] = "";
+    long status = 0;
+    curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
+    /* Stopped by our own bound on the body: the status stands. Anything else that broke within
+     * the answer proves nothing. */
+    bool answered = code == CURLE_OK ||
+                    (code == CURLE_WRITE_ERROR && slot->body.len >= TRANSPORT_BODY_MAX);
+    if (!answered) {
+        transport_words(slot->easy, code, slot->detail, words);
+    }
+    curl_off_t up = 0;
+    long head = 0;
+    curl_easy_getinfo(slot->easy, CURLINFO_SIZE_UPLOAD_T, &up);
+    curl_easy_getinfo(slot->easy, CURLINFO_REQUEST_SIZE, &head);
+    t->bytes_sent += (uint64_t)up + (uint64_t)head;
+    const char *body = buffer_text(&slot->body);
+    struct uplink_reply reply = {
+        .status = answered ? (int)status : 0,
+        .body = body != NULL ? body : "",
+        .len = body != NULL ? slot->body.len : 0,
+        .content_type = slot->headers.content_type,
+        .retry_after_ms = reply_retry_after_ms(&slot->headers, clock_wall_ms()),
+        .date_ms = slot->headers.date_ms,
+        .error = words,
+    };
+    void (*done)(void *, const struct uplink_reply *) = slot->done;
+    curl_multi_remove_handle(t->multi, slot->easy);
+    slot->done = NULL;
+    done(slot->user, &reply);
+}
+
+static size_t complete_finished(struct http_transport *t)
+{
+    size_t ended = 0;
+    int left;
+    for (CURLMsg *m; (m = curl_multi_info_read(t->multi, &left)) != NULL;) {
+        if (m->msg == CURLMSG_DONE) {
+            struct slot *slot = NULL;
+            CURLcode code = m->data.result;
+            curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&slot);
+            complete(t, slot, code);
+            ended++;
+        }
+    }
+    return ended;
+}
+
+static int run(void *state, int wake_fd, int64_t timeout_ms)
+{
+    struct http_transport *t = state;
+    int64_t deadline_ms = timeout_ms < 0 ? INT64_MAX : clock_mono_ms() + timeout_ms;
+    for (;;) {
+        int running;
+        if (curl_multi_perform(t->multi, &running) != CURLM_OK) {
+            return -EIO;
+        }
+        if (complete_finished(t) > 0) {
+            return 0;
+        }
+        int64_t left_ms = deadline_ms - clock_mono_ms();
+        if (left_ms <= 0 && timeout_ms >= 0) {
+            return 0;
+        }
+        struct curl_waitfd wake = {.fd = wake_fd, .events = CURL_WAIT_POLLIN};
+        CURLMcode c = curl_multi_poll(t->multi, &wake, wake_fd >= 0 ? 1 : 0,
+                                      left_ms > INT_MAX ? INT_MAX : (int)left_ms, NULL);
+        if (c != CURLM_OK) {
+            return -EIO;
+        }
+        if ((wake.revents & CURL_WAIT_POLLIN) != 0) {
+            return 0;
+        }
+    }
+}
+
+static uint64_t bytes_sent(const void *state)
+{
+    return ((const struct http_transport *)state)->bytes_sent;
+}
+
+const struct transport transport_http = {
+    .name = "http",
+    .create = create,
+    .destroy = destroy,
+    .send = send_request,
+    .run = run,
+    .bytes_sent = bytes_sent,
+};
