@@ -1,8 +1,9 @@
-#include "uplink/uplink.h"
+#include "uplink/http/http.h"
 
 #include <string.h>
 
 const struct uplink *const uplinks[] = {
+    &uplink_http,
     NULL,
 };
 const size_t uplinks_count = ARRAY_SIZE(uplinks) - 1;
