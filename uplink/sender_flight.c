@@ -1,0 +1,281 @@
+#include "uplink/sender_flight.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A take of which nothing is selected is settled and followed by another one, this many times
+ * before the sender looks at its other work. */
+enum { TAKES_IN_A_ROW = 32, DAMAGED_IN_A_ROW = 8 };
+
+void flight_finish(struct flight *f)
+{
+    buffer_finish(&f->arena);
+    buffer_finish(&f->request.body);
+    buffer_finish(&f->request.headers);
+    free(f->records);
+    free(f->scan_of);
+    free(f->picks);
+}
+
+static int make_room(struct flight *f)
+{
+    size_t readings = 0;
+    for (size_t i = 0; i < f->scan_count; i++) {
+        readings += f->scans[i]->count;
+    }
+    if (f->scan_count > f->record_capacity) {
+        void *records = realloc(f->records, f->scan_count * sizeof *f->records);
+        f->records = records != NULL ? records : f->records;
+        void *scan_of = realloc(f->scan_of, f->scan_count * sizeof *f->scan_of);
+        f->scan_of = scan_of != NULL ? scan_of : f->scan_of;
+        if (records == NULL || scan_of == NULL) {
+            return -ENOMEM;
+        }
+        f->record_capacity = f->scan_count;
+    }
+    if (readings > f->pick_capacity) {
+        void *picks = realloc(f->picks, readings * sizeof *f->picks);
+        if (picks == NULL) {
+            return -ENOMEM;
+        }
+        f->picks = picks;
+        f->pick_capacity = readings;
+    }
+    return 0;
+}
+
+static int pick_records(struct flight *f, struct store *store, struct selector *selector)
+{
+    int r = make_room(f);
+    uint16_t *picks = f->picks;
+    f->record_count = 0;
+    for (size_t i = 0; i < f->scan_count && r == 0; i++) {
+        const struct scan *scan = f->scans[i];
+        const struct store_names *names = store_names(store, scan->device);
+        uint16_t count = 0;
+        bool all = false;
+        if (scan->time_ms >= f->expired_before_ms && names != NULL) {
+            r = selector_pick(selector, scan, names, picks, &count, &all);
+        }
+        if (count > 0 && r == 0) {
+            f->scan_of[f->record_count] = i;
+            f->records[f->record_count++] = (struct batch_record){.scan = scan,
+                                                                  .names = names,
+                                                                  .selected = all ? NULL : picks,
+                                                                  .selected_count = count};
+            picks += all ? 0 : count;
+        }
+    }
+    return r;
+}
+
+/* The scans that belong to records from..to: those behind a record in which nothing is selected go
+ * with it, those before the first record with the first. */
+static void scans_of(const struct flight *f, size_t from, size_t to, size_t *ret_first,
+                     size_t *ret_end)
+{
+    *ret_first = from == 0 ? 0 : f->scan_of[from - 1] + 1;
+    *ret_end = to == f->record_count ? f->scan_count : f->scan_of[to - 1] + 1;
+}
+
+static const struct uplink_rejected *rejection(const struct uplink_verdict *verdict, size_t record)
+{
+    for (size_t i = 0; i < verdict->rejected_count; i++) {
+        if (verdict->rejected[i].record == record) {
+            return &verdict->rejected[i];
+        }
+    }
+    return NULL;
+}
+
+/* Adds one scan's readings to its device's settlement; record is NULL when nothing is selected. */
+static int settle_scan(struct flight *f, struct store_reader *reader, const struct scan *scan,
+                       const struct batch_record *record, const char *dead_because,
+                       struct store_settlement *to)
+{
+    if (record == NULL) {
+        bool expired = scan->time_ms < f->expired_before_ms;
+        to->fates[expired ? FATE_EXPIRED : FATE_NOT_SELECTED] += scan->count;
+        return 0;
+    }
+    to->fates[FATE_NOT_SELECTED] += (uint64_t)(scan->count - record->selected_count);
+    if (dead_because == NULL) {
+        to->fates[FATE_DELIVERED] += record->selected_count;
+        return 0;
+    }
+    to->fates[FATE_DEAD] += record->selected_count;
+    return store_dead_letter(reader, scan, dead_because);
+}
+
+static int settle_range(struct flight *f, struct store_reader *reader,
+                        const struct uplink_verdict *verdict, struct flight_result *result)
+{
+    size_t first, end, record = f->from;
+    scans_of(f, f->from, f->to, &first, &end);
+    for (size_t i = first; i < end;) {
+        uint32_t device = f->scans[i]->device;
+        struct store_settlement run = {
+            .stream = f->stream, .device = device, .first_seq = f->scans[i]->seq};
+        for (; i < end && f->scans[i]->device == device; i++) {
+            bool selected = record < f->to && f->scan_of[record] == i;
+            const char *why = NULL;
+            if (selected && verdict != NULL && verdict->outcome == UPLINK_REJECTED) {
+                why = verdict->why;
+            } else if (selected && verdict != NULL) {
+                const struct uplink_rejected *rejected = rejection(verdict, record - f->from);
+                why = rejected != NULL ? rejected->why : NULL;
+            }
+            int r = settle_scan(f, reader, f->scans[i], selected ? &f->records[record] : NULL, why,
+                                &run);
+            if (r < 0) {
+                return r;
+            }
+            record += selected ? 1 : 0;
+            run.last_seq = f->scans[i]->seq;
+        }
+        int r = store_reader_settle(reader, &run);
+        if (r < 0) {
+            return r;
+        }
+        result->delivered += run.fates[FATE_DELIVERED];
+        result->dead += run.fates[FATE_DEAD];
+    }
+    return 0;
+}
+
+static void next_part(struct flight *f)
+{
+    f->encoded = false;
+    f->from = f->to;
+    size_t left = f->record_count - f->from;
+    f->to = f->from + (left < f->cap ? left : f->cap);
+    f->state = left > 0 ? FLIGHT_READY : FLIGHT_FREE;
+}
+
+static int take_scans(struct flight *f, struct store_reader *reader, size_t max_scans)
+{
+    int r = -EBADMSG;
+    for (int i = 0; i < DAMAGED_IN_A_ROW && r == -EBADMSG; i++) {
+        buffer_clear(&f->arena);
+        f->scan_count = 0;
+        r = store_reader_take(reader, f->lane, f->stream, max_scans, FLIGHT_TAKE_BYTES, &f->arena,
+                              &f->scans, &f->scan_count);
+    }
+    return r;
+}
+
+int flight_take(struct flight *f, struct store *store, struct store_reader *reader,
+                struct selector *selector, enum store_lane lane, enum stream stream,
+                size_t max_scans, size_t cap_max, int64_t expired_before_ms, bool *ret_got)
+{
+    f->lane = lane;
+    f->stream = stream;
+    f->expired_before_ms = expired_before_ms;
+    f->cap = f->cap_max = cap_max;
+    f->record_count = f->from = f->to = 0;
+    *ret_got = false;
+    for (int i = 0; i < TAKES_IN_A_ROW; i++) {
+        int r = take_scans(f, reader, max_scans);
+        if (r < 0 || f->scan_count == 0) {
+            return r;
+        }
+        *ret_got = true;
+        r = pick_records(f, store, selector);
+        if (r < 0) {
+            f->record_count = 0;
+            flight_return(f, reader);
+            return r;
+        }
+        if (f->record_count > 0) {
+            f->full = f->scan_count >= max_scans || f->arena.len >= FLIGHT_TAKE_BYTES / 2;
+            next_part(f);
+            return 0;
+        }
+        struct flight_result nothing = {0};
+        r = settle_range(f, reader, NULL, &nothing);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+struct batch flight_batch(const struct flight *f, const char *gateway, const char *store_id)
+{
+    return (struct batch){.gateway = gateway,
+                          .store_id = store_id,
+                          .stream = f->stream,
+                          .records = f->records + f->from,
+                          .count = f->to - f->from};
+}
+
+int flight_encode(struct flight *f, const struct uplink *type, const void *settings,
+                  const char *gateway, const char *store_id)
+{
+    if (f->encoded) {
+        return 0;
+    }
+    struct batch batch = flight_batch(f, gateway, store_id);
+    int r = type->encode(settings, &batch, &f->request);
+    f->encoded = r == 0;
+    return r;
+}
+
+bool flight_shrink(struct flight *f, bool too_large)
+{
+    size_t count = f->to - f->from;
+    if (count <= 1) {
+        return false;
+    }
+    f->cap = count / 2;
+    if (too_large) {
+        f->cap_max = f->cap;
+    }
+    f->to = f->from;
+    next_part(f);
+    return true;
+}
+
+int flight_settle(struct flight *f, struct store_reader *reader,
+                  const struct uplink_verdict *verdict, struct flight_result *ret)
+{
+    int r = settle_range(f, reader, verdict, ret);
+    if (r < 0) {
+        return r;
+    }
+    f->cap = f->cap * 2 < f->cap_max ? f->cap * 2 : f->cap_max;
+    next_part(f);
+    return 0;
+}
+
+void flight_return(struct flight *f, struct store_reader *reader)
+{
+    size_t first = 0, end = f->scan_count;
+    if (f->record_count > 0) {
+        scans_of(f, f->from, f->record_count, &first, &end);
+    }
+    for (size_t i = first; i < end;) {
+        size_t last = i;
+        while (last + 1 < end && f->scans[last + 1]->device == f->scans[i]->device) {
+            last++;
+        }
+        store_reader_return(reader, f->stream, f->scans[i]->device, f->scans[i]->seq,
+                            f->scans[last]->seq);
+        i = last + 1;
+    }
+    f->state = FLIGHT_FREE;
+}
+
+uint64_t flight_waiting(const struct flight *f, int64_t *ret_oldest_ms)
+{
+    uint64_t readings = 0;
+    *ret_oldest_ms = 0;
+    for (size_t i = f->state != FLIGHT_FREE ? f->from : f->record_count; i < f->record_count; i++) {
+        readings += f->records[i].selected_count;
+        int64_t time_ms = f->records[i].scan->time_ms;
+        if (*ret_oldest_ms == 0 || time_ms < *ret_oldest_ms) {
+            *ret_oldest_ms = time_ms;
+        }
+    }
+    return readings;
+}

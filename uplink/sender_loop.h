@@ -1,0 +1,79 @@
+/* sender_loop.h - the inside of a sender: what its thread works on. See sender.h for its use.
+ *
+ * Everything but `lock` and what it guards belongs to the sender's thread once it runs. */
+#pragma once
+
+#include "uplink/sender.h"
+#include "uplink/sender_flight.h"
+#include "uplink/sender_lane.h"
+#include "uplink/sender_pace.h"
+#include "uplink/transport/transport.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    /* Single records refused in a row with nothing delivered between: then the endpoint is held
+     * for misconfigured, and only one record a probe goes to the dead letters. */
+    SENDER_REJECTS_BEFORE_HOLD = 16,
+    /* Parts delivered before the learned size of a request may double again. */
+    SENDER_GROW_AFTER = 64,
+};
+
+struct sender {
+    struct store *store;
+    unsigned uplink_index;
+    const struct config *owner;
+    const struct config_uplink *config;
+    const struct uplink_settings *common;
+    const struct uplink *type;
+    const char *gateway, *store_id;
+
+    pthread_t thread;
+    bool running;               /* the thread exists; starter's side */
+    int stop_fd, wake_fd;       /* an eventfd; an epoll descriptor over it and the store's */
+    _Atomic int64_t stop_by_ms; /* CLOCK_MONOTONIC; 0: not asked to stop */
+
+    void *transport;
+    struct store_reader *reader;
+    struct selector *selector;
+    struct flight *flights;
+    size_t flight_count;
+    struct lane lanes[STORE_LANES];
+    struct pace pace;
+    struct bucket bucket;
+    struct store_backlog backlog;
+    bool split;              /* live and backfill lanes */
+    unsigned streams;        /* bits of enum stream */
+    size_t records_max;      /* of a take, by settings and service */
+    size_t part_max;         /* of a request, by service and what 413 has taught */
+    size_t part_limit;       /* what part_max may grow to */
+    unsigned grown, rejects; /* counts for SENDER_GROW_AFTER, SENDER_REJECTS_BEFORE_HOLD */
+    uint64_t random, body_bytes;
+    uint64_t eta_waiting;
+    int64_t eta_since_ms, eta_s;
+
+    pthread_mutex_t lock;
+    struct sender_status status;    /* guarded; times in it are absolute: */
+    int64_t oldest_ms, retry_at_ms; /* UTC; CLOCK_MONOTONIC */
+};
+
+/* The thread's function. */
+void *sender_loop(void *user);
+
+/* Fills free flights from the lanes that are due. sender_fill.c */
+void sender_fill(struct sender *s, int64_t now_ms);
+/* The next time a lane is due, -1: none is foreseen. */
+int64_t sender_fill_deadline(struct sender *s, int64_t now_ms);
+/* Reads the backlog anew. */
+void sender_look(struct sender *s);
+size_t sender_flights_in(const struct sender *s, enum flight_state state);
+
+/* Takes the endpoint's answer to a flight's part; the transport's `done`. sender_answer.c */
+void sender_answer(void *flight, const struct uplink_reply *reply);
+/* A part that could not be encoded: r is encode's error. */
+void sender_unencodable(struct sender *s, struct flight *f, int r);
+
+/* Shows the present state to sender_status(). sender_status.c */
+void sender_publish(struct sender *s, int64_t now_ms);
+void sender_note_error(struct sender *s, const char *words);

@@ -1,0 +1,84 @@
+#include "gateway/base/clock.h"
+#include "uplink/sender_loop.h"
+
+enum { ETA_SAMPLE_MS = 2000 };
+
+const char *sender_state_name(enum sender_state state)
+{
+    static const char *const names[] = {[SENDER_IDLE] = "idle",
+                                        [SENDER_SENDING] = "sending",
+                                        [SENDER_BACKING_OFF] = "backing off",
+                                        [SENDER_HELD] = "held",
+                                        [SENDER_STOPPED] = "stopped"};
+    return (size_t)state < ARRAY_SIZE(names) ? names[state] : "?";
+}
+
+void sender_note_error(struct sender *s, const char *words)
+{
+    pthread_mutex_lock(&s->lock);
+    snprintf(s->status.last_error, sizeof s->status.last_error, "%s", words);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* By how fast the backlog has shrunk over the last sample. */
+static void estimate(struct sender *s, uint64_t waiting, int64_t now_ms)
+{
+    int64_t passed_ms = now_ms - s->eta_since_ms;
+    if (waiting == 0) {
+        s->eta_s = 0;
+    } else if (passed_ms < ETA_SAMPLE_MS) {
+        return;
+    } else if (s->eta_since_ms != 0 && s->eta_waiting > waiting) {
+        double a_second = (double)(s->eta_waiting - waiting) * 1000.0 / (double)passed_ms;
+        s->eta_s = (int64_t)((double)waiting / a_second) + 1;
+    } else {
+        s->eta_s = -1;
+    }
+    s->eta_waiting = waiting;
+    s->eta_since_ms = now_ms;
+}
+
+static int64_t oldest(int64_t a, int64_t b)
+{
+    return a == 0 ? b : b == 0 ? a : a < b ? a : b;
+}
+
+void sender_publish(struct sender *s, int64_t now_ms)
+{
+    uint64_t waiting = 0;
+    int64_t oldest_ms = s->backlog.oldest_ms;
+    for (size_t i = 0; i < STORE_LANES; i++) {
+        waiting += s->backlog.readings[i];
+    }
+    for (size_t i = 0; i < s->flight_count; i++) {
+        int64_t of_flight_ms;
+        waiting += flight_waiting(&s->flights[i], &of_flight_ms);
+        oldest_ms = oldest(oldest_ms, of_flight_ms);
+    }
+    estimate(s, waiting, now_ms);
+    bool sending = sender_flights_in(s, FLIGHT_SENDING) > 0;
+    bool open = pace_circuit_open(&s->pace);
+    pthread_mutex_lock(&s->lock);
+    s->status.state = s->pace.held ? SENDER_HELD
+                      : open       ? SENDER_BACKING_OFF
+                      : sending    ? SENDER_SENDING
+                                   : SENDER_IDLE;
+    s->status.waiting = waiting;
+    s->status.backlog_eta_s = s->eta_s;
+    s->status.bytes_sent = s->type->transport->bytes_sent(s->transport);
+    s->oldest_ms = oldest_ms;
+    s->retry_at_ms = s->pace.quiet_until_ms;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void sender_status(struct sender *sender, struct sender_status *ret_status)
+{
+    pthread_mutex_lock(&sender->lock);
+    *ret_status = sender->status;
+    int64_t oldest_ms = sender->oldest_ms, retry_at_ms = sender->retry_at_ms;
+    pthread_mutex_unlock(&sender->lock);
+    int64_t age_ms = oldest_ms != 0 ? clock_wall_ms() - oldest_ms : 0;
+    ret_status->lag_s = age_ms > 0 ? age_ms / 1000 : 0;
+    int64_t left_ms = retry_at_ms - clock_mono_ms();
+    ret_status->retry_in_ms = left_ms > 0 ? left_ms : 0;
+}
