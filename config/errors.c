@@ -1,5 +1,6 @@
 #include "config/arena.h"
 #include "config/complain.h"
+#include "gateway/base/buffer.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -172,4 +173,23 @@ void config_warn(struct config_errors *errors, const char *key, const char *form
     va_start(args, format);
     insert_format(errors, &spot, NULL, true, format, args);
     va_end(args);
+}
+
+void config_error_write(const struct config_error *error, struct buffer *out)
+{
+    buffer_add_text(out, error->file);
+    if (error->line != 0) {
+        buffer_printf(out, ":%u", error->line);
+    }
+    buffer_add_text(out, error->file[0] == '\0' ? "" : ": ");
+    if (error->section[0] != '\0') {
+        buffer_printf(out, "[%s] ", error->section);
+    }
+    if (error->key[0] != '\0') {
+        buffer_printf(out, "%s: ", error->key);
+    }
+    buffer_printf(out, "%s%s", error->warning ? "warning: " : "", error->why);
+    if (error->nearest != NULL) {
+        buffer_printf(out, " (did you mean %s?)", error->nearest);
+    }
 }

@@ -21,3 +21,8 @@ void config_errors_destroy(struct config_errors *errors);
 size_t config_errors_count(const struct config_errors *errors, bool warnings);
 /* The i-th of all, errors and warnings in file and line order. */
 const struct config_error *config_errors_at(const struct config_errors *errors, size_t i);
+
+/* "file:line: [section] key: why (did you mean name?)", as `windrow check` and a reload show it; no
+ * newline. */
+struct buffer;
+void config_error_write(const struct config_error *error, struct buffer *out);

@@ -9,21 +9,9 @@
 
 static void print_error(const struct config_error *error)
 {
-    printf("%s", error->file);
-    if (error->line != 0) {
-        printf(":%u", error->line);
-    }
-    printf(": ");
-    if (error->section[0] != '\0') {
-        printf("[%s] ", error->section);
-    }
-    if (error->key[0] != '\0') {
-        printf("%s: ", error->key);
-    }
-    printf("%s%s", error->warning ? "warning: " : "", error->why);
-    if (error->nearest != NULL) {
-        printf(" (did you mean %s?)", error->nearest);
-    }
+    auto_buffer struct buffer line = {0};
+    config_error_write(error, &line);
+    fwrite(line.data, 1, line.len, stdout);
     putchar('\n');
 }
 
