@@ -4,12 +4,12 @@
  * drips a byte now and then stays for ever. So every connection has a record here, tied to its SSL
  * object (evhttp frees that with the connection, and says so to nobody), and a sweep ends what has
  * taken too long. */
+#include "gateway/base/address.h"
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "uplink/sink/sink_handler.h"
 #include "uplink/sink/sink_tls.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent_ssl.h>
@@ -17,14 +17,12 @@
 #include <event2/http.h>
 #include <event2/http_struct.h>
 #include <event2/listener.h>
-#include <netinet/in.h>
 #include <openssl/ssl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 
-enum { SWEEP_MS = 250, BACKLOG = 128, RETRY_AFTER_S = 1 };
+enum { SWEEP_MS = 250, BACKLOG = 128, CLOSING_TURNS = 8 };
 
 struct connection {
     struct sink *sink;
@@ -248,30 +246,18 @@ static void handle_request(struct evhttp_request *from, void *user)
 
 /* ---- set-up ---- */
 
-/* "127.0.0.1:8443" or "[::1]:8443"; names are not looked up. */
-static int parse_listen(const char *text, struct sockaddr_storage *ret_address, int *ret_len)
-{
-    memset(ret_address, 0, sizeof *ret_address);
-    *ret_len = sizeof *ret_address;
-    if (strrchr(text, ':') == NULL ||
-        evutil_parse_sockaddr_port(text, (struct sockaddr *)ret_address, ret_len) < 0) {
-        return -EINVAL;
-    }
-    return 0;
-}
-
 static int bind_listener(struct sink *sink, char ret_error[SINK_ERROR_SIZE])
 {
     struct sockaddr_storage address;
-    int len;
+    socklen_t len;
     const char *listen_at = sink->options->listen;
-    if (parse_listen(listen_at, &address, &len) < 0) {
+    if (address_parse(listen_at, &address, &len) < 0) {
         snprintf(ret_error, SINK_ERROR_SIZE, "%s: an address is IP:PORT", listen_at);
         return -EINVAL;
     }
     sink->listener = evconnlistener_new_bind(
         sink->base, NULL, NULL, LEV_OPT_REUSEABLE | LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC,
-        BACKLOG, (struct sockaddr *)&address, len);
+        BACKLOG, (struct sockaddr *)&address, (int)len);
     if (sink->listener == NULL) {
         int error = errno != 0 ? errno : EADDRNOTAVAIL;
         snprintf(ret_error, SINK_ERROR_SIZE, "%s: %s", listen_at, strerror(error));
@@ -283,9 +269,7 @@ static int bind_listener(struct sink *sink, char ret_error[SINK_ERROR_SIZE])
     }
     socklen_t size = sizeof address;
     getsockname(evconnlistener_get_fd(sink->listener), (struct sockaddr *)&address, &size);
-    sink->port = ntohs(address.ss_family == AF_INET6
-                           ? ((const struct sockaddr_in6 *)&address)->sin6_port
-                           : ((const struct sockaddr_in *)&address)->sin_port);
+    sink->port = address_port(&address);
     return 0;
 }
 
@@ -350,6 +334,10 @@ void sink_destroy(struct sink *sink)
     }
     if (sink->sweep != NULL) {
         event_free(sink->sweep);
+    }
+    /* libevent frees a bufferevent, and with it our record, in its next turn. */
+    for (int i = 0; i < CLOSING_TURNS && sink->connections > 0; i++) {
+        event_base_loop(sink->base, EVLOOP_NONBLOCK);
     }
     sink_handler_destroy(sink->handler);
     SSL_CTX_free(sink->tls);
