@@ -50,4 +50,8 @@ struct api_host {
 /* Binds and starts the thread. On failure ret_why says which address and why. */
 must_check int api_start(const struct api_host *host, const struct api_settings *settings,
                          struct api **ret_api, char *ret_why, size_t why_size);
+/* Answers what is open with 503, ends the thread, removes the socket. Takes NULL. `done` of a
+ * question to a device may still come afterwards; it is then thrown away. */
 void api_stop(struct api *api);
+/* The TCP port, 0 when there is none: `listen = HOST:0` takes any that is free. */
+unsigned api_port(const struct api *api);

@@ -1,0 +1,86 @@
+#include "gateway/api/roster.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Room for one more; `list` is the address of an array's pointer. */
+static bool grow(void *list, size_t size, size_t count, size_t *room)
+{
+    if (count < *room) {
+        return true;
+    }
+    size_t more = *room == 0 ? 16 : *room * 2;
+    void *old;
+    memcpy(&old, list, sizeof old);
+    void *grown = reallocarray(old, more, size);
+    if (grown == NULL) {
+        return false;
+    }
+    memcpy(list, &grown, sizeof grown);
+    *room = more;
+    return true;
+}
+
+static void take_device(void *arg, struct device *device)
+{
+    struct roster *roster = arg;
+    if (!grow(&roster->devices, sizeof(struct device *), roster->device_count,
+              &roster->device_room)) {
+        roster->failed = true;
+        return;
+    }
+    roster->devices[roster->device_count++] = device_ref(device);
+}
+
+static void take_uplink(void *arg, const struct config_uplink *config, unsigned index,
+                        struct sender *sender)
+{
+    struct roster *roster = arg;
+    if (!grow(&roster->uplinks, sizeof *roster->uplinks, roster->uplink_count,
+              &roster->uplink_room)) {
+        roster->failed = true;
+        return;
+    }
+    struct roster_uplink *uplink = &roster->uplinks[roster->uplink_count++];
+    *uplink = (struct roster_uplink){.index = index};
+    snprintf(uplink->name, sizeof uplink->name, "%s", config->name);
+    snprintf(uplink->type, sizeof uplink->type, "%s", config->type);
+    sender_status(sender, &uplink->status);
+}
+
+int roster_take(const struct api_host *host, unsigned parts, struct roster *ret_roster)
+{
+    struct roster roster = {0};
+    if (parts & ROSTER_DEVICES) {
+        host->each_device(host->user, take_device, &roster);
+    }
+    if (parts & ROSTER_UPLINKS) {
+        host->each_uplink(host->user, take_uplink, &roster);
+    }
+    if (roster.failed) {
+        roster_finish(&roster);
+        return -ENOMEM;
+    }
+    *ret_roster = roster;
+    return 0;
+}
+
+void roster_finish(struct roster *roster)
+{
+    for (size_t i = 0; i < roster->device_count; i++) {
+        device_unref(roster->devices[i]);
+    }
+    free(roster->devices);
+    free(roster->uplinks);
+    *roster = (struct roster){0};
+}
+
+struct device *roster_find(const struct roster *roster, const char *name)
+{
+    for (size_t i = 0; i < roster->device_count; i++) {
+        if (strcmp(roster->devices[i]->config->name, name) == 0) {
+            return roster->devices[i];
+        }
+    }
+    return NULL;
+}
