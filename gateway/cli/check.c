@@ -205,7 +205,7 @@ static int run(int argc, char **argv)
 const struct command command_check = {
     .name = "check",
     .arguments = "[FILE]",
-    .summary = "everything that is wrong with a configuration, with line, reason and remedy",
+    .summary = "all errors of a configuration, with line, reason and remedy",
     .help = "  --plan          also the exact requests each device will get, and days of buffer\n",
     .run = run,
 };

@@ -154,7 +154,7 @@ static int run(int argc, char **argv)
 const struct command command_keys = {
     .name = "keys",
     .arguments = "[SECTION]",
-    .summary = "all keys of the configuration, with type, default, bounds and meaning",
+    .summary = "all keys of the configuration: type, default, bounds, meaning",
     .help = "  --example       print config/windrow.ini.example\n"
             "  --man           print the manual page windrow.ini(5)\n",
     .run = run,
