@@ -222,7 +222,7 @@ static void make_config(struct site *site)
 static struct device *add_device(struct site *site, const struct config_device *config)
 {
     struct device *device;
-    uint32_t id;
+    uint32_t id = 0;
     uint64_t seq[STREAM_COUNT];
     assert_int_equal(store_device(&site->store, config->name, "", &id), 0);
     for (enum stream s = 0; s < STREAM_COUNT; s++) {
