@@ -31,7 +31,7 @@ int pipeline_create(struct store *store, const struct config *config,
     p->scratch = calloc(1, scan_size_for(SCAN_READINGS_MAX, 0));
     int r = p->scratch == NULL ? -ENOMEM : queue_create(PIPELINE_QUEUE_READINGS, &p->queue);
     if (r == 0) {
-        r = live_create(&p->live);
+        r = latest_create(&p->latest);
     }
     if (r < 0) {
         pipeline_destroy(p);
@@ -66,7 +66,7 @@ void pipeline_destroy(struct pipeline *p)
         track_free(p->tracks[i]);
     }
     free(p->tracks);
-    live_destroy(p->live);
+    latest_destroy(p->latest);
     queue_destroy(p->queue);
     config_unref(p->config);
     free(p->scratch);
@@ -77,7 +77,7 @@ void pipeline_destroy(struct pipeline *p)
 
 int pipeline_add_device(struct pipeline *p, struct device *device)
 {
-    int r = live_attach(p->live, device);
+    int r = latest_attach(p->latest, device);
     if (r < 0) {
         return r;
     }
@@ -304,7 +304,7 @@ void pipeline_commit(struct pipeline *p)
     }
     int r = atomic_load(&p->error);
     r = r < 0 ? r : store_commit(p->store);
-    if (r < 0) {
+    if (r < 0 && r != -ENOSPC) {
         pipeline_fail(p, r);
     }
     settle_pushes(p, r);
@@ -401,10 +401,10 @@ void pipeline_stats(struct pipeline *p, struct pipeline_stats *ret_stats)
 size_t pipeline_latest(struct pipeline *p, const struct device *device,
                        struct reading *ret_readings, int64_t *ret_times_ms)
 {
-    return live_latest(p->live, device, ret_readings, ret_times_ms);
+    return latest_read(p->latest, device, ret_readings, ret_times_ms);
 }
 
 uint64_t pipeline_live_version(struct pipeline *p)
 {
-    return live_version(p->live);
+    return latest_version(p->latest);
 }

@@ -1,3 +1,4 @@
+#include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/pipeline/scale.h"
 #include "gateway/pipeline/state.h"
@@ -15,6 +16,18 @@ void pipeline_fail(struct pipeline *p, int error)
     }
 }
 
+/* Said at most once a minute: a store at its bound refuses and takes in turns. */
+static void say_refused(struct pipeline *p, const struct track *track, int error)
+{
+    int64_t now_ms = clock_mono_ms();
+    if (p->refused_said_ms == 0 || now_ms - p->refused_said_ms >= PIPELINE_REFUSED_SAID_MS) {
+        p->refused_said_ms = now_ms;
+        log_warning("store: %s; readings are dropped and counted (just now: %s)",
+                    error == -ENOSPC ? "full" : strerrordesc_np(-error),
+                    track->config != NULL ? track->config->name : "events");
+    }
+}
+
 int pipeline_append(struct pipeline *p, struct track *track, struct scan *scan)
 {
     int r = atomic_load_explicit(&p->error, memory_order_relaxed);
@@ -22,16 +35,11 @@ int pipeline_append(struct pipeline *p, struct track *track, struct scan *scan)
         return r;
     }
     r = store_append(p->store, scan);
-    if (r == -ENOSPC && !p->append_refused) {
-        log_warning("store: full; readings are dropped until there is room (first: %s)",
-                    track->config != NULL ? track->config->name : "events");
-    } else if (r < 0 && r != -ENOSPC) {
+    if (r == -EIO || r == -EBADMSG) {
         pipeline_fail(p, r);
+    } else if (r < 0) {
+        say_refused(p, track, r);
     }
-    if (r == 0 && p->append_refused) {
-        log_info("store: has room again");
-    }
-    p->append_refused = r == -ENOSPC;
     return r;
 }
 
@@ -96,7 +104,7 @@ void process_scan(struct pipeline *p, struct queue_entry *entry)
     for (size_t i = 0; i < scan->count; i++) {
         scale_reading(&track->config->points.list[scan->readings[i].point], &scan->readings[i]);
     }
-    live_update(p->live, entry->device, scan);
+    latest_update(p->latest, entry->device, scan);
     track_feed(p, track, scan);
     size_t read = scan->count, suppressed = thin_scan(track, scan);
     int r = pipeline_append(p, track, scan);

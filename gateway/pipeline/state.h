@@ -4,7 +4,7 @@
  * the queue and the live view, which lock themselves, and the atomic figures. */
 #pragma once
 
-#include "gateway/pipeline/live.h"
+#include "gateway/pipeline/latest.h"
 #include "gateway/pipeline/pipeline.h"
 #include "gateway/pipeline/queue.h"
 #include "gateway/pipeline/thin.h"
@@ -18,6 +18,7 @@ enum {
     PIPELINE_RELEASE_ENTRIES = 64,        /* taken from the queue before their room is given back */
     PIPELINE_REBUILD_MS = 60 * 60 * 1000, /* raw kept for open windows; longer ones restart short */
     PIPELINE_HOLD_MOVES_MS = 60 * 1000,   /* how often that bound follows the clock */
+    PIPELINE_REFUSED_SAID_MS = 60 * 1000, /* between two lines on readings not taken */
     PIPELINE_CLOCK_STEP_MS = 2000,        /* a jump of the wall clock that is reported */
 };
 
@@ -46,7 +47,7 @@ struct pending_push {
 
 struct pipeline {
     struct queue *queue;
-    struct live *live;
+    struct latest *latest;
     struct store *store;
     const struct config *config; /* one reference; its aggregates are the windows' */
     struct track **tracks;
@@ -59,7 +60,7 @@ struct pipeline {
     int64_t clock_offset_ms;              /* wall - boot */
     bool windows_moved;                   /* closed_until is to be noted */
     bool any_fresh;
-    bool append_refused; /* logged */
+    int64_t refused_said_ms; /* monotonic */
     pthread_t thread;
     bool running;
     _Atomic bool stopping;

@@ -294,7 +294,7 @@ void track_count_overruns(struct pipeline *p, struct track *track)
 void track_detach(struct pipeline *p, struct track *track)
 {
     track_count_overruns(p, track);
-    live_detach(p->live, track->device);
+    latest_detach(p->latest, track->device);
     track->device->pipeline_data = NULL;
     device_unref(take_ptr(track->device));
 }
