@@ -1,8 +1,10 @@
 #include "drivers/driver.h"
+#include "drivers/modbus/modbus_tcp.h"
 
 #include <string.h>
 
 const struct driver *const drivers[] = {
+    &modbus_tcp_driver,
     NULL,
 };
 const size_t drivers_count = ARRAY_SIZE(drivers) - 1;

@@ -1,0 +1,83 @@
+#include "drivers/modbus/modbus_tcp.h"
+
+#include "drivers/modbus/poller.h"
+#include "drivers/modbus/read_now.h"
+
+#include <errno.h>
+
+struct modbus_tcp {
+    struct schedule *schedule;
+    struct session_pool *pool;
+};
+
+static void tcp_destroy(void *state)
+{
+    struct modbus_tcp *driver = state;
+    if (driver != NULL) {
+        session_pool_destroy(driver->pool);
+        schedule_destroy(driver->schedule);
+        free(driver);
+    }
+}
+
+static int tcp_create(struct event_base *base, const struct config *config, void **ret_state)
+{
+    (void)config;
+    struct modbus_tcp *driver = calloc(1, sizeof(*driver));
+    if (driver == NULL) {
+        return -ENOMEM;
+    }
+    int r = schedule_create(base, &driver->schedule);
+    if (r == 0) {
+        r = session_pool_create(base, driver->schedule, &driver->pool);
+    }
+    if (r != 0) {
+        tcp_destroy(driver);
+        return r;
+    }
+    *ret_state = driver;
+    return 0;
+}
+
+static int tcp_add(void *state, struct device *device)
+{
+    struct modbus_tcp *driver = state;
+    struct poller *poller;
+    int r = poller_create(driver->schedule, driver->pool, device, &poller);
+    if (r == 0) {
+        device->driver_data = poller;
+    }
+    return r;
+}
+
+static void tcp_remove(void *state, struct device *device)
+{
+    (void)state;
+    poller_destroy(device->driver_data);
+    device->driver_data = NULL;
+}
+
+static int tcp_read_now(void *state, struct device *device, struct driver_request *request)
+{
+    (void)state;
+    return read_now_begin(device->driver_data, request);
+}
+
+struct schedule *modbus_tcp_schedule(void *state)
+{
+    return ((struct modbus_tcp *)state)->schedule;
+}
+
+const struct driver modbus_tcp_driver = {
+    .name = "modbus-tcp",
+    .table = &modbus_tcp_table,
+    .address_size = sizeof(struct registers_point),
+    .parse_point = modbus_parse_point,
+    .check_device = modbus_check_device,
+    .create = tcp_create,
+    .destroy = tcp_destroy,
+    .add = tcp_add,
+    .remove = tcp_remove,
+    .read_now = tcp_read_now,
+    .describe_plan = modbus_describe_plan,
+};

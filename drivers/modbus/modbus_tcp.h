@@ -1,0 +1,14 @@
+/* modbus_tcp.h - the driver `modbus-tcp`.
+ *
+ * One state a field event base: a schedule and the sessions to all endpoints, which devices behind
+ * one address share. Field thread only, but for the pure callbacks. */
+#pragma once
+
+#include "drivers/driver.h"
+
+struct schedule;
+
+extern const struct driver modbus_tcp_driver;
+
+/* The schedule of a state, for those who measure lateness. */
+struct schedule *modbus_tcp_schedule(void *state);

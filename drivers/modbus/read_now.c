@@ -1,0 +1,197 @@
+#include "drivers/modbus/read_now.h"
+
+#include "drivers/modbus/poller.h"
+#include "drivers/modbus/show.h"
+#include "gateway/base/clock.h"
+
+#include <errno.h>
+
+struct read_now {
+    struct read_now *next; /* of the poller */
+    struct poller *poller;
+    struct driver_request *request;
+    struct session_request ask;
+    size_t *points;
+    size_t count, at;
+    json_t *shown; /* array */
+};
+
+static int ask_next(struct read_now *read);
+
+static void forget(struct read_now *read)
+{
+    struct read_now **at = &read->poller->reads;
+    while (*at != read) {
+        at = &(*at)->next;
+    }
+    *at = read->next;
+    json_decref(read->shown);
+    free(read->points);
+    free(read);
+}
+
+static void finish(struct read_now *read, int error, const char *why)
+{
+    struct driver_request *request = read->request;
+    json_t *result = NULL;
+    if (error == 0) {
+        result = json_pack("{s:s, s:O}", "device", read->poller->device->config->name, "points",
+                           read->shown);
+    }
+    forget(read);
+    request->done(request, result == NULL && error == 0 ? -ENOMEM : error, why, result);
+}
+
+static const struct config_point *point_at(const struct read_now *read)
+{
+    return &read->poller->device->config->points.list[read->points[read->at]];
+}
+
+static json_t *show_point(const struct config_point *config, const struct registers_point *point,
+                          const uint8_t *data)
+{
+    bool bits = registers_table_has_bits(point->table);
+    char text[REGISTERS_TEXT_MAX];
+    struct reading reading = {0};
+    if (bits) {
+        registers_decode_bit(data, 0, &reading);
+    } else {
+        registers_decode(point, data, &reading, text);
+    }
+    json_t *shown = json_pack(
+        "{s:s, s:s, s:s, s:i, s:s, s:o, s:s}", "name", config->name, "source", config->source,
+        "table", registers_table_name(point->table), "address", (int)point->first, "unit",
+        config->unit != NULL ? config->unit : "", "raw_value", show_reading(&reading, text),
+        "quality", quality_name((enum quality)reading.quality));
+    if (shown == NULL || bits) {
+        return shown;
+    }
+    json_object_set_new(shown, "order", json_string(registers_order_name(point->order)));
+    json_object_set_new(shown, "registers", show_words(data, point->width));
+    json_object_set_new(shown, "decodings", show_decodings(data, point->width));
+    if (reading.kind == VALUE_DECIMAL || reading.kind == VALUE_REAL ||
+        reading.kind == VALUE_FLOAT) {
+        double scaled = reading_double(&reading) * decimal_to_double(config->scale) +
+                        decimal_to_double(config->offset);
+        json_object_set_new(shown, "value", json_real(scaled));
+    }
+    return shown;
+}
+
+static json_t *show_failure(const struct config_point *config, const struct registers_point *point,
+                            const struct session_result *result)
+{
+    char why[96];
+    if (result->error == DEVICE_ERROR_EXCEPTION) {
+        snprintf(why, sizeof(why), "exception: %s (%d)",
+                 mbap_exception_name((unsigned)result->detail), result->detail);
+    } else {
+        snprintf(why, sizeof(why), "%s", device_error_name(result->error));
+    }
+    return json_pack("{s:s, s:s, s:s, s:i, s:s}", "name", config->name, "source", config->source,
+                     "table", registers_table_name(point->table), "address", (int)point->first,
+                     "error", why);
+}
+
+static void on_result(struct session_request *ask, const struct session_result *result)
+{
+    struct read_now *read = (struct read_now *)((char *)ask - offsetof(struct read_now, ask));
+    const struct config_point *config = point_at(read);
+    const struct registers_point *point = config->address;
+    json_t *shown = result->error == DEVICE_ERROR_NONE ? show_point(config, point, result->data)
+                                                       : show_failure(config, point, result);
+    if (json_array_append_new(read->shown, shown) != 0) {
+        finish(read, -ENOMEM, "out of memory");
+        return;
+    }
+    /* An exception is an answer for one point; anything else holds for all of them. */
+    if (result->error != DEVICE_ERROR_NONE && result->error != DEVICE_ERROR_EXCEPTION) {
+        char why[96];
+        snprintf(why, sizeof(why), "%s", json_string_value(json_object_get(shown, "error")));
+        finish(read, -EIO, why);
+        return;
+    }
+    read->at++;
+    if (read->at >= read->count) {
+        finish(read, 0, NULL);
+        return;
+    }
+    int r = ask_next(read);
+    if (r != 0) {
+        finish(read, r, r == -ETIMEDOUT ? "the deadline has passed" : "the queue is full");
+    }
+}
+
+static int ask_next(struct read_now *read)
+{
+    const struct registers_point *point = point_at(read)->address;
+    int64_t left_ms = read->request->deadline_ms - clock_mono_ms();
+    int64_t timeout_ms = read->poller->device->config->timeout_ms;
+    if (left_ms <= 0) {
+        return -ETIMEDOUT;
+    }
+    read->ask.timeout_ms = left_ms < timeout_ms ? left_ms : timeout_ms;
+    read->ask.ask = (struct mbap_request){
+        .function = registers_read_function(point->table),
+        .first = point->first,
+        .count = point->width,
+    };
+    return session_submit(read->poller->session, &read->ask, read->at > 0);
+}
+
+static int choose_points(struct read_now *read)
+{
+    size_t all = read->poller->device->config->points.count;
+    const struct driver_request *request = read->request;
+    read->count = request->points != NULL ? request->point_count : all;
+    read->points = calloc(read->count + 1, sizeof(*read->points));
+    if (read->points == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < read->count; i++) {
+        read->points[i] = request->points != NULL ? request->points[i] : i;
+        if (read->points[i] >= all) {
+            return -EINVAL;
+        }
+    }
+    return read->count > 0 ? 0 : -EINVAL;
+}
+
+int read_now_begin(struct poller *poller, struct driver_request *request)
+{
+    unsigned open = 0;
+    for (const struct read_now *other = poller->reads; other != NULL; other = other->next) {
+        open++;
+    }
+    if (open >= READ_NOW_MAX) {
+        return -ENOBUFS;
+    }
+    struct read_now *read = calloc(1, sizeof(*read));
+    if (read == NULL) {
+        return -ENOMEM;
+    }
+    *read = (struct read_now){
+        .next = poller->reads,
+        .poller = poller,
+        .request = request,
+        .ask = {.unit = (uint8_t)poller->settings->unit, .done = on_result},
+        .shown = json_array(),
+    };
+    poller->reads = read;
+    int r = read->shown == NULL ? -ENOMEM : choose_points(read);
+    if (r == 0) {
+        r = ask_next(read);
+    }
+    if (r != 0) {
+        forget(read);
+    }
+    return r;
+}
+
+void read_now_cancel_all(struct poller *poller)
+{
+    while (poller->reads != NULL) {
+        session_cancel(poller->session, &poller->reads->ask);
+        finish(poller->reads, -ECANCELED, "the device was taken out of service");
+    }
+}

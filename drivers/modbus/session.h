@@ -1,0 +1,78 @@
+/* session.h - one TCP connection to one endpoint, shared by all units behind it.
+ *
+ * Field thread only; nothing blocks. A session connects when it has something to ask, sends one
+ * request at a time and keeps the others waiting in order. Each reply must match its request in
+ * transaction id, protocol id, unit, function and byte count; a frame of another transaction or
+ * unit is late or foreign: it is dropped and counted; anything that is not Modbus TCP, or does not
+ * answer what it claims to answer, closes the connection. Deadlines and pauses have the schedule's
+ * 20 ms. A session never reconnects by itself: the next request does. */
+#pragma once
+
+#include "drivers/modbus/breaker.h"
+#include "drivers/modbus/mbap.h"
+#include "drivers/schedule.h"
+#include "gateway/pipeline/device.h"
+
+struct session;
+struct session_pool;
+struct resolver;
+
+enum {
+    SESSION_QUEUE_MAX = 1024,   /* requests waiting on one connection */
+    SESSION_STRAY_FRAMES = 16,  /* unasked frames in a row until the peer is given up */
+    SESSION_TIMEOUTS_MAX = 3,   /* in a row, of all units, until it connects anew */
+    SESSION_RESOLVED_MS = 60000 /* how long a name's address is used without asking again */
+};
+
+/* What came of a request. */
+struct session_result {
+    enum device_error error; /* NONE, RESOLVE, CONNECT, TIMEOUT, CLOSED, EXCEPTION, FRAMING */
+    int detail;              /* errno, or the exception code */
+    const uint8_t *data;     /* of a read: the values on the wire; gone after `done` returns */
+    size_t data_len;
+    int64_t rtt_us;
+    int64_t cost_ms;     /* how long it held the connection */
+    unsigned mismatches; /* frames dropped while it waited */
+};
+
+/* Belongs to the caller and stays where it is until `done` or session_cancel(). `done` may submit
+ * it again, or any other. */
+struct session_request {
+    struct session_request *next, *previous; /* the session's */
+    struct mbap_request ask;
+    uint8_t unit;
+    bool resent; /* the session's */
+    int64_t timeout_ms;
+    void (*done)(struct session_request *request, const struct session_result *result);
+};
+
+/* Pauses of one connection; the largest of its users' count. */
+struct session_pauses {
+    int64_t connect_ms; /* after connecting, before the first request */
+    int64_t request_ms; /* between a reply and the next request */
+};
+
+must_check int session_pool_create(struct event_base *base, struct schedule *schedule,
+                                   struct session_pool **ret_pool);
+void session_pool_destroy(struct session_pool *pool);
+
+/* "HOST", "HOST:PORT", "[V6]:PORT"; without a port 502. -EINVAL when it is none of these. */
+must_check int session_split_address(const char *address, char host[256], uint16_t *ret_port);
+
+/* The session of that endpoint, made when it is new; one use of it, given back by session_put(). */
+must_check int session_get(struct session_pool *pool, const char *address,
+                           struct session_pauses pauses, struct session **ret_session);
+void session_put(struct session *session);
+
+/* Queues a request, in front of the others when it goes on with a round. -ENOBUFS: at the bound;
+ * -EINVAL: no such request exists. `done` is never called before this returns. */
+must_check int session_submit(struct session *session, struct session_request *request, bool front);
+
+/* Takes a waiting or running request back; `done` is not called. */
+void session_cancel(struct session *session, struct session_request *request);
+
+/* Closes the connection when nothing waits (devices that want it closed after each round). */
+void session_close_idle(struct session *session);
+
+unsigned session_users(const struct session *session);
+struct breaker_line *session_line(struct session *session);
