@@ -86,11 +86,12 @@ void scene_leave(struct build *build);
 
 /* points.c */
 struct driver;
-/* The points of a device, shared with earlier devices where they are the same; adds to *hash. */
+/* The points of a device, shared with earlier devices where they are the same; adds to *hash.
+ * settings NULL: they have errors, so only what needs no driver is checked. */
 struct config_points points_of(struct build *build, const struct section *section,
                                const struct driver *driver, const void *settings, uint64_t *hash);
-/* Checks the point lines of a profile that no device uses, without a driver. */
-void points_check_profile(struct build *build, const struct section *profile);
+/* Checks the point lines of an unused profile or of a device whose driver is unknown. */
+void points_check(struct build *build, const struct section *section);
 void points_finish(struct build *build);
 
 /* profiles.c */

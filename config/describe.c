@@ -14,12 +14,9 @@ void describe_type(const struct config_key *key, struct buffer *out)
     } else {
         buffer_add_text(out, value_type_name(key->type));
     }
-    if (key->min != 0 || key->max != 0) {
-        char low[48], high[48];
-        value_show_bound(key->type, key->min, low, sizeof low);
-        value_show_bound(key->type, key->max, high, sizeof high);
-        buffer_printf(out, ", %s to %s", low, high);
-    }
+    char bounds[VALUE_BOUNDS_SIZE];
+    value_show_bounds(key, bounds);
+    buffer_printf(out, "%s%s", bounds[0] == '\0' ? "" : ", ", bounds);
     if (key->word != NULL) {
         buffer_printf(out, ", or %s", key->word);
     }

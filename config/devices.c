@@ -105,9 +105,8 @@ static void fill_driver(struct build *build, const struct section *section,
     check_reference(build, section, driver, &device->fingerprint);
     fill_check(build, section, driver->table, settings, before);
     device->settings = settings;
-    if (build->faults == before) {
-        device->points = points_of(build, section, driver, settings, &device->fingerprint);
-    }
+    device->points = points_of(build, section, driver, build->faults == before ? settings : NULL,
+                               &device->fingerprint);
     if (driver->check_device != NULL && build->faults == before) {
         scene_enter(build, section);
         driver->check_device(device, build->errors);
@@ -134,6 +133,8 @@ static void build_device(struct build *build, struct section *section, struct co
                                                       : find_driver(build, section, core.driver);
     if (driver != NULL) {
         fill_driver(build, section, driver, device);
+    } else {
+        points_check(build, section);
     }
 }
 

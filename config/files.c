@@ -57,7 +57,7 @@ const char *files_path(struct arena *arena, const char *folder, const char *valu
     if (value[0] == '/' || folder[0] == '\0') {
         return arena_text(arena, value, strlen(value));
     }
-    return arena_printf(arena, "%s/%s", folder, value);
+    return arena_printf(arena, "%s%s%s", folder, value[0] == '\0' ? "" : "/", value);
 }
 
 static const char *why_not(struct arena *arena, const char *path, int error)

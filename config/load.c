@@ -141,7 +141,9 @@ static int by_name(const struct dirent **a, const struct dirent **b)
 static int add_folder(struct source *source, struct config_errors *errors)
 {
     const struct config_text *first = source->texts.items[0];
-    const char *folder = files_path(&source->arena, first->folder, "conf.d");
+    const char *folder = strcmp(first->folder, ".") == 0
+                             ? "conf.d"
+                             : files_path(&source->arena, first->folder, "conf.d");
     struct dirent **entries = NULL;
     int count = scandir(folder, &entries, is_ini, by_name);
     struct config_spot spot = {.file = folder};
@@ -170,7 +172,7 @@ static const char *absolute(struct source *source, const char *path)
     if (path[0] == '/' || getcwd(here, sizeof here) == NULL) {
         return path;
     }
-    return files_path(&source->arena, here, path);
+    return files_path(&source->arena, here, strcmp(path, ".") == 0 ? "" : path);
 }
 
 int config_load(const char *path, struct config_errors *errors, const struct config **ret_config)

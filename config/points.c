@@ -159,17 +159,17 @@ struct config_points points_of(struct build *build, const struct section *sectio
     struct point_set *set = find_set(build, driver, list, count);
     *hash = hash_bytes(*hash, &set->text_hash, sizeof set->text_hash);
     auto_free uint8_t *addresses = arena_must(calloc(count, stride_of(driver) + 1));
-    if (!set->good || !read_addresses(build, set, settings, addresses)) {
+    if (!set->good || settings == NULL || !read_addresses(build, set, settings, addresses)) {
         build->faults++;
         return none;
     }
     return (struct config_points){find_variant(build, set, addresses)->points, count};
 }
 
-void points_check_profile(struct build *build, const struct section *profile)
+void points_check(struct build *build, const struct section *section)
 {
     struct setting *list;
-    size_t count = section_family(build, profile, prefix, &list);
+    size_t count = section_family(build, section, prefix, &list);
     for (size_t i = 0; i < count; i++) {
         struct config_point point;
         (void)parse_point(build, &list[i], &point);

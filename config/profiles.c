@@ -104,7 +104,7 @@ static void check_unused(struct build *build, const struct section *profile)
     tables[0] = tables[count - 1];
     tables[count - 1] = &core_device_table;
     fill_check_keys(build, profile, tables, count);
-    points_check_profile(build, profile);
+    points_check(build, profile);
 }
 
 void profiles_check_unused(struct build *build)

@@ -49,7 +49,7 @@ struct config_key {
     size_t offset;        /* offsetof() in the module's struct */
     const char *fallback; /* default as text; NULL: absent (0, NULL) unless `required` */
     bool required;
-    double min, max;            /* in the base unit of the type; both 0: no bounds */
+    double min, max; /* in the base unit of the type; both 0: no bounds; max 0: only min */
     const char *const *choices; /* CONFIG_CHOICE: NULL-terminated */
     const char *word;    /* a word taken instead of a value, stored as -1 (or NULL): "auto" */
     const char *example; /* shown in the example file; the fallback when NULL */

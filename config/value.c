@@ -354,7 +354,7 @@ static int parse_file(const struct config_key *key, const char *text, const stru
     return 0;
 }
 
-void value_show_bound(enum config_type type, double bound, char *text, size_t size)
+static void value_show_bound(enum config_type type, double bound, char *text, size_t size)
 {
     bool measured = type == CONFIG_DURATION || type == CONFIG_SIZE || type == CONFIG_RATE;
     const struct unit *units = type == CONFIG_DURATION ? durations : sizes;
@@ -372,16 +372,30 @@ void value_show_bound(enum config_type type, double bound, char *text, size_t si
     }
 }
 
-static int check_bounds(const struct config_key *key, const char *text, double value,
-                        struct value_fault *fault)
+void value_show_bounds(const struct config_key *key, char text[VALUE_BOUNDS_SIZE])
 {
-    if ((key->min == 0 && key->max == 0) || (value >= key->min && value <= key->max)) {
-        return 0;
-    }
     char low[48], high[48];
     value_show_bound(key->type, key->min, low, sizeof low);
     value_show_bound(key->type, key->max, high, sizeof high);
-    return fail(fault, "'%s' is outside %s to %s", text, low, high);
+    if (key->min == 0 && key->max == 0) {
+        text[0] = '\0';
+    } else if (key->max == 0 && key->min > 0) {
+        snprintf(text, VALUE_BOUNDS_SIZE, "at least %s", low);
+    } else {
+        snprintf(text, VALUE_BOUNDS_SIZE, "%s to %s", low, high);
+    }
+}
+
+static int check_bounds(const struct config_key *key, const char *text, double value,
+                        struct value_fault *fault)
+{
+    bool no_upper = key->max == 0 && key->min >= 0;
+    if ((no_upper && key->min == 0) || (value >= key->min && (no_upper || value <= key->max))) {
+        return 0;
+    }
+    char bounds[VALUE_BOUNDS_SIZE];
+    value_show_bounds(key, bounds);
+    return fail(fault, "'%s' is outside its bounds: %s", text, bounds);
 }
 
 static int parse_number(const struct config_key *key, const char *text, void *out,

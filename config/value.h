@@ -41,6 +41,7 @@ must_check int value_parse(const struct config_key *key, const char *text,
 void value_absent(const struct config_key *key, void *out);
 /* The size of what lies at a key's offset. */
 size_t value_width(enum config_type type);
-/* A bound as a user writes it: "500 ms", "4 GiB", "12". */
-void value_show_bound(enum config_type type, double bound, char *text, size_t size);
+/* A key's bounds as a user writes them: "10 ms to 1 min", "at least 64 KiB", "". */
+enum { VALUE_BOUNDS_SIZE = 128 };
+void value_show_bounds(const struct config_key *key, char text[VALUE_BOUNDS_SIZE]);
 const char *value_type_name(enum config_type type);
