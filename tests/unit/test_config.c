@@ -1,6 +1,6 @@
 /* What a right configuration becomes; the wrong ones are in test_config_errors.c. */
 #include "config/load.h"
-#include "config_fakes.h"
+#include "config_fakes.inc"
 #include "gateway/api/api.h"
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"

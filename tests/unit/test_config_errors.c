@@ -2,7 +2,7 @@
 #include "config/complain.h"
 #include "config/config.h"
 #include "config/load.h"
-#include "config_fakes.h"
+#include "config_fakes.inc"
 
 #include <ftw.h>
 #include <setjmp.h>
