@@ -11,7 +11,8 @@ enum {
     SLOTS = 512,     /* of the wheel: 10.24 s; what is farther goes round */
     FRAME_MS = 1000, /* loads are balanced over one second */
     FRAME_SLOTS = FRAME_MS / SCHEDULE_TICK_MS,
-    FRAME_STEP = 31,  /* golden section of 50: each burst lands far from those before */
+    FRAME_STEP = 31, /* golden section of 50: each burst lands far from those before */
+    SPREAD_SECONDS = 10,
     LOAD_UNIT = 1000, /* one start a second */
     OCTAVE = 8        /* buckets a doubling of lateness */
 };
@@ -290,16 +291,17 @@ void schedule_add(struct schedule *schedule, struct schedule_entry *entry, int64
     schedule->load[entry->slot] += load_of(entry);
     int64_t now_ms = clock_mono_ms();
     int64_t first_ms = now_ms / FRAME_MS * FRAME_MS + entry->slot * SCHEDULE_TICK_MS;
-    /* Long periods start in turn over their whole seconds, so that a burst is one of each second.
-     */
+    while (first_ms <= now_ms) {
+        first_ms += entry->period_ms < FRAME_MS ? entry->period_ms : FRAME_MS;
+    }
+    /* Long periods start in turn over some seconds, so that a burst is one of each second; not
+     * over all of theirs, because nobody waits ten minutes for a first reading. */
     int64_t seconds = entry->period_ms / FRAME_MS;
+    seconds = seconds < SPREAD_SECONDS ? seconds : SPREAD_SECONDS;
     if (seconds > 1) {
         first_ms += (int64_t)(schedule->added % (uint64_t)seconds) * FRAME_MS;
     }
     schedule->added++;
-    while (first_ms <= now_ms) {
-        first_ms += entry->period_ms < FRAME_MS ? entry->period_ms : FRAME_MS;
-    }
     entry->next_ms = first_ms;
     set_tick(schedule, &entry->timer, tick_of(first_ms));
 }

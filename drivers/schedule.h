@@ -54,8 +54,8 @@ static inline bool schedule_is_set(const struct schedule_timer *timer)
     return timer->next != NULL;
 }
 
-/* Begins to fire: first within a period (at most a second) from now, wherever there is room. The
- * entry's `due` must be filled. */
+/* Begins to fire, first within a period and a second from now and at most 11 s, wherever there
+ * is room. The entry's `due` must be filled. */
 void schedule_add(struct schedule *schedule, struct schedule_entry *entry, int64_t period_ms);
 void schedule_remove(struct schedule_entry *entry);
 
