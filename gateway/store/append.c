@@ -1,0 +1,143 @@
+#include "gateway/base/clock.h"
+#include "gateway/store/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A full store is looked at again so often, though nothing is pending. */
+enum { FULL_RETRY_MS = 1000 };
+
+static bool sound_readings(const struct scan *scan)
+{
+    for (size_t i = 0; i < scan->count; i++) {
+        const struct reading *reading = &scan->readings[i];
+        if (reading->kind >= VALUE_KINDS) {
+            return false;
+        }
+        if (reading->kind == VALUE_TEXT &&
+            (reading->text.len > scan->text_len ||
+             reading->text.offset > scan->text_len - reading->text.len)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool sound(const struct store *store, const struct scan *scan)
+{
+    return scan->stream < STREAM_COUNT && scan->device > 0 &&
+           scan->device <= store->state.device_count && scan->count <= SCAN_READINGS_MAX &&
+           scan->text_len <= SCAN_TEXT_MAX &&
+           scan->seq > store->state.devices[scan->device - 1].seq[scan->stream] &&
+           sound_readings(scan);
+}
+
+static int grow_runs(struct store *store)
+{
+    if (store->run_of_devices < store->state.device_count) {
+        size_t devices = store->state.device_capacity;
+        uint32_t *run_of = reallocarray(store->run_of, devices * STREAM_COUNT,
+                                        sizeof(*store->run_of));
+        if (run_of == NULL) {
+            return -ENOMEM;
+        }
+        size_t had = store->run_of_devices * STREAM_COUNT;
+        memset(run_of + had, 0, (devices * STREAM_COUNT - had) * sizeof(*run_of));
+        store->run_of = run_of;
+        store->run_of_devices = devices;
+    }
+    if (store->run_count == store->run_capacity) {
+        size_t capacity = store->run_capacity == 0 ? 64 : store->run_capacity * 2;
+        struct run *runs = reallocarray(store->runs, capacity, sizeof(*runs));
+        if (runs == NULL) {
+            return -ENOMEM;
+        }
+        store->runs = runs;
+        store->run_capacity = capacity;
+    }
+    return 0;
+}
+
+/* The run that the scan belongs to. A run that was counted for the uplinks already is not extended:
+ * an uplink added since then would miss its further scans. */
+static struct run *run_for(struct store *store, const struct scan *scan)
+{
+    uint32_t *slot = &store->run_of[(size_t)(scan->device - 1) * STREAM_COUNT + scan->stream];
+    if (*slot == 0 || store->runs[*slot - 1].offered) {
+        store->runs[store->run_count] = (struct run){.device = scan->device,
+                                                     .stream = scan->stream};
+        *slot = (uint32_t)++store->run_count;
+    }
+    return &store->runs[*slot - 1];
+}
+
+static int add_pending(struct store *store, const struct scan *scan)
+{
+    size_t size = offsetof(struct pending_scan, scan) + scan_size(scan);
+    int rc = grow_runs(store);
+    if (rc == 0 && store->pending.len == 0) {
+        static const uint8_t unused[8]; /* so that no entry has the offset 0 */
+        buffer_add(&store->pending, unused, sizeof(unused));
+    }
+    if (rc < 0 || buffer_reserve(&store->pending, size) == NULL) {
+        store->pending.failed = false;
+        return rc < 0 ? rc : -ENOMEM;
+    }
+    struct state_device *device = &store->state.devices[scan->device - 1];
+    uint32_t offset = (uint32_t)store->pending.len;
+    struct pending_scan *entry = store_pending_at(store, offset);
+    entry->prev_seq = device->seq[scan->stream];
+    entry->next = 0;
+    entry->size = (uint32_t)size;
+    memcpy(&entry->scan, scan,
+           sizeof(*scan) + scan->count * sizeof(struct reading) + scan->text_len);
+    store->pending.len += size;
+    struct run *run = run_for(store, scan);
+    if (run->scans++ == 0) {
+        run->first = offset;
+    } else {
+        store_pending_at(store, run->last)->next = offset;
+    }
+    run->last = offset;
+    run->readings += scan->count;
+    device->seq[scan->stream] = scan->seq;
+    device->counts[scan->stream == STREAM_RAW ? LEDGER_STORED : LEDGER_DERIVED] += scan->count;
+    return 0;
+}
+
+int store_append(struct store *store, const struct scan *scan)
+{
+    if (store->failed) {
+        return -EIO;
+    }
+    if (store->full) {
+        return -ENOSPC;
+    }
+    if (!sound(store, scan)) {
+        return -EINVAL;
+    }
+    if (store->pending.len >= STORE_PENDING_MAX) {
+        int rc = store_commit(store);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return add_pending(store, scan);
+}
+
+void store_count(struct store *store, uint32_t device, enum ledger_count count, uint64_t readings)
+{
+    if (device > 0 && device <= store->state.device_count && count < LEDGER_COUNTS) {
+        store->state.devices[device - 1].counts[count] += readings;
+        store->counted = true;
+    }
+}
+
+bool store_has_pending(struct store *store)
+{
+    if (store->pending.len > 0 || store->counted || store->marked ||
+        dictionary_changed(store->dictionary)) {
+        return true;
+    }
+    return store->full && clock_mono_ms() - store->full_tried_ms >= FULL_RETRY_MS;
+}

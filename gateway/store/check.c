@@ -1,0 +1,157 @@
+#include "gateway/store/check.h"
+
+#include "gateway/store/dictionary.h"
+#include "gateway/store/env.h"
+#include "gateway/store/state.h"
+#include "gateway/store/wal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+/* So many blocks at either end of the log are checked against their checksum. */
+enum { CHECK_BLOCKS = 64 };
+
+static int check_block(struct wal_decoder *decoder, const MDB_val *value)
+{
+    struct wal_header header;
+    const struct wal_row *rows;
+    return wal_open(decoder, value->mv_data, value->mv_size, &header, &rows);
+}
+
+static int check_entry(const MDB_val *name, const MDB_val *value, struct wal_decoder *decoder,
+                       const struct state *state, bool whole)
+{
+    uint64_t number;
+    uint32_t device, version;
+    if (key_parse_number(KEY_WAL, name->mv_data, name->mv_size, &number)) {
+        if (whole || number < state->tail + CHECK_BLOCKS || number + CHECK_BLOCKS >= state->next) {
+            return check_block(decoder, value);
+        }
+    } else if (key_parse_pair(KEY_DEVICE, name->mv_data, name->mv_size, &device, &version)) {
+        return dictionary_check(value->mv_data, value->mv_size);
+    }
+    return 0;
+}
+
+/* All entries; no more of them than the tree says, since a damaged one may go round in circles. */
+static int walk(MDB_txn *txn, struct wal_decoder *decoder, const struct state *state, bool whole)
+{
+    MDB_stat stat;
+    MDB_cursor *cursor = NULL;
+    int rc = env_error(mdb_stat(txn, 1, &stat));
+    if (rc == 0) {
+        rc = env_error(mdb_cursor_open(txn, 1, &cursor));
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    MDB_val name, value;
+    size_t entries = 0;
+    while (rc == 0 && (rc = mdb_cursor_get(cursor, &name, &value, MDB_NEXT)) == 0) {
+        rc = ++entries > stat.ms_entries ? -EBADMSG
+                                         : check_entry(&name, &value, decoder, state, whole);
+    }
+    mdb_cursor_close(cursor);
+    if (rc == MDB_NOTFOUND) {
+        return entries == stat.ms_entries ? 0 : -EBADMSG;
+    }
+    return env_error(rc);
+}
+
+static int check_state(MDB_txn *txn, struct state *state)
+{
+    struct key key = key_plain(KEY_STATE);
+    MDB_val value;
+    int rc = env_get(txn, &key, &value);
+    return rc < 0 ? rc : state_decode(value.mv_data, value.mv_size, state);
+}
+
+static int check_within(struct env *env, const char *path)
+{
+    struct state state = {0};
+    struct wal_decoder *decoder = NULL;
+    MDB_txn *txn = NULL;
+    int rc = wal_decoder_create(&decoder);
+    if (rc == 0) {
+        rc = env_read(env, &txn);
+    }
+    if (rc < 0) {
+        wal_decoder_destroy(decoder);
+        return rc;
+    }
+    uint64_t pages = env_pages(env), free_pages = 0;
+    rc = env_free_pages(txn, &free_pages);
+    if (rc == 0) {
+        rc = check_state(txn, &state);
+    }
+    /* A file that is shorter than its pages may have lost blocks anywhere: look at all of them. */
+    char file[4096];
+    struct stat st;
+    snprintf(file, sizeof(file), "%s/data.mdb", path);
+    if (rc == 0 && stat(file, &st) == 0) {
+        bool whole = (uint64_t)st.st_size < pages * env_page_size(env);
+        rc = free_pages > pages ? -EBADMSG : walk(txn, decoder, &state, whole);
+    }
+    env_read_end(env, txn);
+    wal_decoder_destroy(decoder);
+    state_finish(&state);
+    return rc;
+}
+
+/* In the child: 0 sound, 1 damaged, otherwise an errno. */
+static int child(const char *path, int locked)
+{
+    struct rlimit no_core = {0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    static const int fatal[] = {SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL};
+    for (size_t i = 0; i < ARRAY_SIZE(fatal); i++) {
+        signal(fatal[i], SIG_DFL);
+    }
+    if (freopen("/dev/null", "w", stderr) == NULL) {
+        return EIO; /* LMDB and sanitizers write there when they meet damage */
+    }
+    struct env *env = NULL;
+    int rc = env_open(path, 0, locked ? ENV_READER : ENV_CHECKER, &env);
+    if (rc == 0) {
+        rc = check_within(env, path);
+        env_close(env);
+    }
+    switch (rc) {
+    case -EBADMSG:
+    case -ENOENT:
+    case -EINVAL:
+        return 1;
+    case -EPERM:
+        return EACCES;
+    default:
+        return -rc;
+    }
+}
+
+int check_environment(const char *path, int locked)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0) {
+        return -errno;
+    }
+    if (pid == 0) {
+        _exit(child(path, locked));
+    }
+    int status;
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    if (WIFSIGNALED(status)) {
+        /* A kill from outside says nothing about the file. */
+        return WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM ? -EINTR : -EBADMSG;
+    }
+    int code = WEXITSTATUS(status);
+    return code == 0 ? 0 : code == 1 ? -EBADMSG : -code;
+}

@@ -1,0 +1,57 @@
+/* env.h - the one LMDB environment of a store; LMDB's codes end here.
+ *
+ * Read transactions from any thread, the write transaction from the writer's. Default, synchronous
+ * commits: no MDB_NOSYNC, MDB_NOMETASYNC or MDB_WRITEMAP, each of which loses acknowledged data at
+ * a power cut. The map is larger than the store may become, since at MDB_MAP_FULL even deletes
+ * fail: the writer counts free pages and keeps to its own limit. */
+#pragma once
+
+#include "gateway/base/buffer.h"
+#include "gateway/store/key.h"
+
+#include <lmdb.h>
+
+struct env;
+
+enum env_mode {
+    ENV_WRITER,
+    ENV_READER,  /* beside a writer in another process, or without one */
+    ENV_CHECKER, /* reads without the lock file, while no writer can be there */
+};
+
+/* -errno for LMDB's return codes: -ENOENT not found, -ENOSPC map full, -EBADMSG damaged. */
+int env_error(int rc);
+
+/* map_bytes: writer only. */
+must_check int env_open(const char *path, size_t map_bytes, enum env_mode mode,
+                        struct env **ret_env);
+void env_close(struct env *env);
+
+must_check int env_read(struct env *env, MDB_txn **ret_txn);
+void env_read_end(struct env *env, MDB_txn *txn);
+must_check int env_write(struct env *env, MDB_txn **ret_txn);
+
+/* A larger map; no write transaction is open. Waits for read transactions of this process. */
+must_check int env_resize(struct env *env, size_t map_bytes);
+size_t env_map_bytes(const struct env *env);
+size_t env_page_size(const struct env *env);
+/* Slots of readers that died are given back. */
+void env_clear_readers(struct env *env);
+
+must_check int env_get(MDB_txn *txn, const struct key *key, MDB_val *ret_value);
+must_check int env_put(MDB_txn *txn, const struct key *key, const void *value, size_t len,
+                       unsigned flags);
+/* 0 also when it was not there. */
+must_check int env_delete(MDB_txn *txn, const struct key *key);
+
+/* The first entry with that type and a number of at least `from`. -ENOENT. */
+must_check int env_seek(MDB_txn *txn, enum key_type type, uint64_t from, uint64_t *ret_number,
+                        MDB_val *ret_value);
+/* The same, copied out into ret_value (replaced). */
+must_check int env_copy(struct env *env, enum key_type type, uint64_t from, uint64_t *ret_number,
+                        struct buffer *ret_value);
+
+/* Pages of the file; and those of them that are free, counted through the free list, which LMDB
+ * shows to read transactions only. */
+uint64_t env_pages(struct env *env);
+must_check int env_free_pages(MDB_txn *txn, uint64_t *ret_pages);

@@ -1,0 +1,149 @@
+/* internal.h - what the parts of the store share; nobody outside gateway/store includes it.
+ *
+ * `lock` guards what readers and the writer both touch: state.uplinks, the size of state.devices,
+ * readers with their flights, dead letters in the queue, and the figures. It is never held over a
+ * disk access. Everything else belongs to the writer. */
+#pragma once
+
+#include "gateway/store/dictionary.h"
+#include "gateway/store/env.h"
+#include "gateway/store/reader.h"
+#include "gateway/store/state.h"
+#include "gateway/store/wal.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* A scan that waits for the commit, in store.pending. */
+struct pending_scan {
+    uint64_t prev_seq;
+    uint32_t next; /* offset of the next one of this device and stream, 0: none */
+    uint32_t size; /* of this entry */
+    struct scan scan;
+};
+
+/* The scans of one device and stream that wait for the commit. */
+struct run {
+    uint32_t device;
+    uint16_t stream;
+    bool offered;         /* counted for the uplinks */
+    uint32_t first, last; /* offsets in store.pending */
+    uint32_t scans;
+    uint64_t readings;
+};
+
+/* An encoded block of the commit at hand. */
+struct cut {
+    size_t offset, len;
+    uint32_t scans, readings;
+};
+
+/* What one commit does besides writing; decided once, done again when the transaction is. */
+enum { PLAN_DELETES_MAX = 256 };
+struct plan {
+    uint64_t deletes[PLAN_DELETES_MAX];
+    size_t count;
+    size_t freed; /* bytes */
+    bool decided, advanced, refused;
+};
+
+/* At most so many bytes of dead letters wait for a commit, and so many are kept. */
+enum { DEAD_PENDING_MAX = 1024 * 1024, DEAD_KEPT_MAX = 10000 };
+
+enum { CUTS_MAX = 16 };
+
+struct store {
+    struct store_settings settings;
+    uint64_t max_bytes;
+    char *dir, *path, *quarantined;
+    int lock_fd;
+    bool readonly;
+    struct env *env;
+    struct dictionary *dictionary;
+    struct state state;
+
+    struct buffer pending;
+    struct run *runs;
+    size_t run_count, run_capacity;
+    uint32_t *run_of; /* by device and stream: index + 1 in runs */
+    size_t run_of_devices;
+    bool counted; /* a count or a note is new */
+    int64_t hold_since_ms;
+    bool full; /* when_full says pause, and there is no room */
+    int64_t full_tried_ms;
+
+    struct wal_encoder *encoder;
+    struct wal_decoder *decoder;
+    struct wal_row *rows; /* for the encoder */
+    size_t row_capacity;
+    struct buffer encoded; /* blocks of the commit at hand */
+    struct cut cuts[CUTS_MAX];
+    size_t cut_count;
+    struct buffer record;  /* the state record */
+    struct buffer block;   /* copied out of the map */
+    struct buffer letters; /* the dead letters of the commit at hand */
+    struct plan plan;
+    uint64_t purge;    /* under pressure: blocks before it were looked at */
+    size_t need_bytes; /* of the last commit that had blocks */
+    struct {           /* what keeps the oldest block, so that it is not decoded each time */
+        uint64_t number, seq;
+        uint32_t device;
+        unsigned uplink, stream;
+    } blocker;
+    int64_t day; /* the last one in the index */
+    int64_t committed_mono_ms;
+    double rate; /* readings a second, smoothed */
+    _Atomic int64_t interval_ms;
+
+    _Atomic uint64_t newest; /* the last committed block */
+    _Atomic bool failed;     /* latched */
+    _Atomic bool marked;     /* settlements or dead letters wait for a commit */
+
+    pthread_mutex_t lock;
+    struct store_reader *readers[STORE_UPLINKS_MAX];
+    struct buffer dead; /* letters for the next commit: length (4 bytes) and record, each */
+    int64_t commit_us_last, commit_us_max;
+    double growth; /* bytes a second appended, smoothed */
+};
+
+static inline struct pending_scan *store_pending_at(struct store *store, uint32_t offset)
+{
+    return (struct pending_scan *)(void *)(store->pending.data + offset);
+}
+
+static inline void store_lock(struct store *store)
+{
+    pthread_mutex_lock(&store->lock);
+}
+
+static inline void store_unlock(struct store *store)
+{
+    pthread_mutex_unlock(&store->lock);
+}
+
+/* birth.c: the folder before it is an environment. */
+must_check int birth_lock(const char *dir, int *ret_fd);
+must_check int birth_create(const char *dir, size_t map_bytes);
+/* Moves dir/store aside; ret_name is malloc'd. */
+must_check int birth_quarantine(const char *dir, char **ret_name);
+uint64_t birth_max_bytes(const char *dir, int64_t max_size_bytes);
+size_t birth_map_bytes(uint64_t max_bytes, size_t file_bytes);
+
+/* store.c */
+must_check int store_read_state(struct store *store, struct state *ret_state);
+void store_adapt_interval(struct store *store);
+
+/* commit.c */
+/* Counts the pending runs for the uplinks that are there now. */
+void commit_offer(struct store *store);
+
+/* reclaim.c: decides into store->plan what goes, and deletes it in txn; need: bytes to be put. */
+must_check int reclaim_run(struct store *store, MDB_txn *txn, size_t need_bytes);
+
+/* reader.c, under the lock */
+/* The writer settled a scan by itself: a reader that has it in flight is told. */
+void reader_overtake(struct store_reader *reader, const struct wal_row *row, enum ledger_fate fate);
+void reader_wake(struct store_reader *reader);
+
+/* ledger.c, under the lock: the uplink's track of a row, NULL when it does not look after it. */
+struct track *ledger_track(struct store *store, unsigned uplink, unsigned stream, uint32_t device);

@@ -1,0 +1,323 @@
+#include "gateway/store/lanes.h"
+
+#include "gateway/base/clock.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int grow_devices(struct store_reader *reader)
+{
+    struct store *store = reader->store;
+    store_lock(store);
+    size_t count = store->state.device_count;
+    int rc = 0;
+    if (count > reader->device_count) {
+        struct reader_device *devices = reallocarray(reader->devices, count, sizeof(*devices));
+        if (devices == NULL) {
+            rc = -ENOMEM;
+        } else {
+            memset(devices + reader->device_count, 0,
+                   (count - reader->device_count) * sizeof(*devices));
+            reader->devices = devices;
+            reader->device_count = count;
+        }
+    }
+    store_unlock(store);
+    return rc;
+}
+
+bool lanes_in_flight(const struct store_reader *reader, uint32_t device)
+{
+    const struct reader_device *d = &reader->devices[device - 1];
+    for (unsigned s = 0; s < STREAM_COUNT; s++) {
+        if (d->flights[s] != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const struct flight_item *find_item(const struct store_reader *reader,
+                                           const struct wal_row *row)
+{
+    const struct flight *flight = reader->devices[row->device - 1].flights[row->stream];
+    for (size_t i = 0; flight != NULL && i < flight->count; i++) {
+        if (flight->items[i].seq == row->seq) {
+            return &flight->items[i];
+        }
+    }
+    return NULL;
+}
+
+/* Room for another block in the list of loaded ones. */
+static int reserve_loaded(struct lane *lane)
+{
+    if (lane->from > 0 && lane->count == lane->capacity) {
+        memmove(lane->loaded, lane->loaded + lane->from,
+                (lane->count - lane->from) * sizeof(*lane->loaded));
+        lane->count -= lane->from;
+        lane->from = 0;
+    }
+    if (lane->count == lane->capacity) {
+        size_t capacity = lane->capacity == 0 ? 16 : lane->capacity * 2;
+        struct loaded *loaded = reallocarray(lane->loaded, capacity, sizeof(*loaded));
+        if (loaded == NULL) {
+            return -ENOMEM;
+        }
+        lane->loaded = loaded;
+        lane->capacity = capacity;
+    }
+    return 0;
+}
+
+/* What of a row is to be done: staged, or it is in flight (kept open), or nothing. */
+enum want { WANT_NOTHING, WANT_STAGE, WANT_FLIGHT };
+
+static enum want want_row(struct store_reader *reader, const struct wal_row *row)
+{
+    if (row->device > reader->device_count) {
+        return WANT_NOTHING;
+    }
+    const struct track *track = ledger_track(reader->store, reader->uplink, row->stream,
+                                             row->device);
+    if (track == NULL || ranges_contains(&track->settled, row->seq)) {
+        return WANT_NOTHING;
+    }
+    return find_item(reader, row) != NULL ? WANT_FLIGHT : WANT_STAGE;
+}
+
+static void link_staged(struct store_reader *reader, enum store_lane which,
+                        const struct wal_row *row, struct staged *staged)
+{
+    struct chain *chain = &reader->devices[row->device - 1].chains[which][row->stream];
+    if (chain->last == NULL) {
+        chain->first = staged;
+    } else {
+        chain->last->next = staged;
+    }
+    chain->last = staged;
+    reader->lanes[which].staged[row->stream]++;
+}
+
+struct found {
+    uint64_t number;
+    struct wal_header header;
+    const struct wal_row *rows;
+    uint8_t *wants; /* enum want a row */
+    uint32_t staged, flying;
+};
+
+static int stage_block(struct store_reader *reader, enum store_lane which,
+                       const struct found *found)
+{
+    struct stage *stage = calloc(1, sizeof(*stage));
+    auto_free struct staged *scans = calloc(found->staged, sizeof(*scans));
+    auto_free uint8_t *arena = malloc(found->header.memory);
+    int rc = stage == NULL || scans == NULL || arena == NULL ? -ENOMEM
+                                                             : wal_scans(reader->decoder, arena);
+    if (rc < 0) {
+        free(stage);
+        return rc;
+    }
+    *stage = (struct stage){.left = found->staged,
+                            .bytes = found->header.memory + found->staged * sizeof(*scans)};
+    size_t n = 0;
+    for (size_t i = 0; i < found->header.scans; i++) {
+        if (found->wants[i] == WANT_STAGE) {
+            scans[n] = (struct staged){
+                .stage = stage,
+                .scan = (const struct scan *)(const void *)(arena + found->rows[i].offset),
+                .prev_seq = found->rows[i].prev_seq,
+                .number = found->number,
+                .written_ms = found->header.written_ms,
+            };
+            link_staged(reader, which, &found->rows[i], &scans[n++]);
+        }
+    }
+    stage->scans = take_ptr(scans);
+    stage->arena = take_ptr(arena);
+    reader->stage_bytes += stage->bytes;
+    reader->lanes[which].stages++;
+    double average = (double)found->header.readings / found->header.scans;
+    reader->readings_a_scan += 0.1 * (average - reader->readings_a_scan);
+    return 0;
+}
+
+static int sort_rows(struct store_reader *reader, struct found *found)
+{
+    found->wants = calloc(found->header.scans, 1);
+    if (found->wants == NULL) {
+        return -ENOMEM;
+    }
+    store_lock(reader->store);
+    for (size_t i = 0; i < found->header.scans; i++) {
+        enum want want = want_row(reader, &found->rows[i]);
+        found->wants[i] = (uint8_t)want;
+        found->staged += want == WANT_STAGE;
+        found->flying += want == WANT_FLIGHT;
+    }
+    store_unlock(reader->store);
+    return 0;
+}
+
+/* Loads the block that lies in reader->block. */
+static int load_block(struct store_reader *reader, enum store_lane which, uint64_t number)
+{
+    struct lane *lane = &reader->lanes[which];
+    struct found found = {.number = number};
+    int rc = wal_open(reader->decoder, reader->block.data, reader->block.len, &found.header,
+                      &found.rows);
+    if (rc == 0) {
+        rc = reserve_loaded(lane);
+    }
+    if (rc == 0) {
+        rc = sort_rows(reader, &found);
+    }
+    if (rc == 0 && found.staged > 0) {
+        rc = stage_block(reader, which, &found);
+    }
+    free(found.wants);
+    if (rc == 0 && found.staged + found.flying > 0) {
+        lane->loaded[lane->count++] = (struct loaded){number, found.staged + found.flying};
+    }
+    return rc;
+}
+
+/* Whether another block, which may be as large as blocks are, still fits. */
+static bool has_room(const struct store_reader *reader, const struct lane *lane)
+{
+    size_t most = WAL_MEMORY_MAX + WAL_MEMORY_MAX / sizeof(struct scan) * sizeof(struct staged) / 8;
+    return lane->stages == 0 || reader->stage_bytes + most <= READER_STAGE_MAX;
+}
+
+int lanes_load(struct store_reader *reader, enum store_lane which)
+{
+    struct lane *lane = &reader->lanes[which];
+    int rc = grow_devices(reader);
+    if (rc == 0 && lane->rewind) {
+        lanes_rewind(reader, which);
+    }
+    while (rc == 0) {
+        uint64_t newest = reader->store->newest;
+        uint64_t end = newest < lane->end ? newest + 1 : lane->end;
+        uint64_t number;
+        if (lane->next >= end || !has_room(reader, lane)) {
+            return 0;
+        }
+        rc = env_copy(reader->store->env, KEY_WAL, lane->next, &number, &reader->block);
+        if (rc == -ENOENT || (rc == 0 && number >= end)) {
+            lane->next = end;
+            return 0;
+        }
+        if (rc == 0) {
+            lane->next = number + 1;
+            rc = load_block(reader, which, number);
+            if (rc == -ENOMEM) {
+                lane->next = number;
+            }
+        }
+    }
+    reader->damaged += rc == -EBADMSG;
+    return rc;
+}
+
+static void free_stage(struct store_reader *reader, enum store_lane which, struct stage *stage)
+{
+    reader->stage_bytes -= stage->bytes;
+    reader->lanes[which].stages--;
+    free(stage->scans);
+    free(stage->arena);
+    free(stage);
+}
+
+void lanes_release(struct store_reader *reader, enum store_lane which, struct staged *staged)
+{
+    if (--staged->stage->left == 0) {
+        free_stage(reader, which, staged->stage);
+    }
+}
+
+struct staged *lanes_pop(struct store_reader *reader, enum store_lane which, enum stream stream,
+                         uint32_t device)
+{
+    struct chain *chain = &reader->devices[device - 1].chains[which][stream];
+    struct staged *staged = chain->first;
+    if (staged != NULL) {
+        chain->first = staged->next;
+        chain->last = staged->next == NULL ? NULL : chain->last;
+        reader->lanes[which].staged[stream]--;
+    }
+    return staged;
+}
+
+static uint64_t lane_floor(const struct lane *lane)
+{
+    return lane->from < lane->count ? lane->loaded[lane->from].number : lane->next;
+}
+
+void lanes_rewind(struct store_reader *reader, enum store_lane which)
+{
+    struct lane *lane = &reader->lanes[which];
+    for (uint32_t d = 1; d <= reader->device_count; d++) {
+        for (unsigned s = 0; s < STREAM_COUNT; s++) {
+            struct staged *staged;
+            while ((staged = lanes_pop(reader, which, s, d)) != NULL) {
+                lanes_release(reader, which, staged);
+            }
+        }
+    }
+    lane->next = lane_floor(lane);
+    lane->from = lane->count = 0;
+    lane->rewind = false;
+}
+
+uint64_t lanes_floor(const struct store_reader *reader)
+{
+    uint64_t floor = lane_floor(&reader->lanes[STORE_LANE_BACKFILL]);
+    if (reader->split) {
+        uint64_t live = lane_floor(&reader->lanes[STORE_LANE_LIVE]);
+        const struct lane *backfill = &reader->lanes[STORE_LANE_BACKFILL];
+        bool done = backfill->from == backfill->count && backfill->next >= backfill->end;
+        floor = done || live < floor ? live : floor;
+    }
+    return floor;
+}
+
+void lanes_close_one(struct store_reader *reader, uint64_t number)
+{
+    struct lane *lane =
+        &reader->lanes[number < reader->lanes[STORE_LANE_BACKFILL].end ? STORE_LANE_BACKFILL
+                                                                       : STORE_LANE_LIVE];
+    size_t low = lane->from, high = lane->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (lane->loaded[middle].number < number) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low < lane->count && lane->loaded[low].number == number && lane->loaded[low].open > 0) {
+        lane->loaded[low].open--;
+    }
+    while (lane->from < lane->count && lane->loaded[lane->from].open == 0) {
+        lane->from++;
+    }
+    if (lane->from == lane->count) {
+        lane->from = lane->count = 0;
+    }
+}
+
+void lanes_finish(struct store_reader *reader)
+{
+    for (unsigned which = 0; which < STORE_LANES; which++) {
+        lanes_rewind(reader, which);
+        free(reader->lanes[which].loaded);
+    }
+    for (size_t d = 0; d < reader->device_count; d++) {
+        for (unsigned s = 0; s < STREAM_COUNT; s++) {
+            free(reader->devices[d].flights[s]);
+        }
+    }
+    free(reader->devices);
+}

@@ -1,0 +1,225 @@
+#include "gateway/store/ledger.h"
+
+#include "gateway/base/clock.h"
+#include "gateway/store/internal.h"
+
+#include <errno.h>
+
+const char *ledger_count_name(enum ledger_count count)
+{
+    static const char *const names[LEDGER_COUNTS] = {
+        [LEDGER_READ] = "read",
+        [LEDGER_STORED] = "stored",
+        [LEDGER_SUPPRESSED] = "suppressed",
+        [LEDGER_DROPPED_OVERRUN] = "dropped_overrun",
+        [LEDGER_DROPPED_DISK] = "dropped_disk",
+        [LEDGER_DERIVED] = "derived",
+    };
+    return count < LEDGER_COUNTS ? names[count] : "?";
+}
+
+const char *ledger_fate_name(enum ledger_fate fate)
+{
+    static const char *const names[FATE_COUNTS] = {
+        [FATE_NOT_SELECTED] = "not_selected", [FATE_DELIVERED] = "delivered", [FATE_DEAD] = "dead",
+        [FATE_THINNED] = "thinned",           [FATE_EXPIRED] = "expired",
+    };
+    return fate < FATE_COUNTS ? names[fate] : "?";
+}
+
+struct track *ledger_track(struct store *store, unsigned uplink, unsigned stream, uint32_t device)
+{
+    struct state_uplink *u = &store->state.uplinks[uplink];
+    if (u->name == NULL || (u->streams & (1u << stream)) == 0 || device == 0 ||
+        device > store->state.device_count) {
+        return NULL;
+    }
+    return &u->devices[device - 1].streams[stream];
+}
+
+static void add_uplink(const struct state_uplink *uplink, size_t i, struct ledger_device *ret)
+{
+    uint64_t waiting = 0, settled = 0;
+    for (unsigned s = 0; s < STREAM_COUNT; s++) {
+        waiting += uplink->devices[i].streams[s].waiting;
+    }
+    for (unsigned f = 0; f < FATE_COUNTS; f++) {
+        ret->fates[f] += uplink->devices[i].fates[f];
+        settled += uplink->devices[i].fates[f];
+    }
+    ret->waiting += waiting;
+    ret->offered += waiting + settled;
+}
+
+static void fill(const struct state *state, size_t i, int uplink, struct ledger_device *ret)
+{
+    for (unsigned c = 0; c < LEDGER_COUNTS; c++) {
+        ret->counts[c] += state->devices[i].counts[c];
+    }
+    for (int u = 0; u < STORE_UPLINKS_MAX; u++) {
+        if (state->uplinks[u].name != NULL && (uplink < 0 || uplink == u)) {
+            add_uplink(&state->uplinks[u], i, ret);
+        }
+    }
+}
+
+static bool unknown(const struct state *state, int uplink)
+{
+    return uplink >= STORE_UPLINKS_MAX || (uplink >= 0 && state->uplinks[uplink].name == NULL);
+}
+
+int store_ledger(struct store *store, int uplink, struct ledger_device **ret_devices,
+                 size_t *ret_count)
+{
+    struct state state = {0};
+    int rc = store_read_state(store, &state);
+    if (rc < 0) {
+        return rc;
+    }
+    struct ledger_device *devices = calloc(state.device_count + 1, sizeof(*devices));
+    if (devices == NULL || unknown(&state, uplink)) {
+        rc = devices == NULL ? -ENOMEM : -ENOENT;
+        free(devices);
+        state_finish(&state);
+        return rc;
+    }
+    for (size_t i = 0; i < state.device_count; i++) {
+        const struct store_names *names = store_names(store, (uint32_t)i + 1);
+        devices[i].device = (uint32_t)i + 1;
+        devices[i].name = names == NULL ? "" : names->device;
+        if (uplink < 0) {
+            struct ledger_device all = {0};
+            fill(&state, i, -1, &all);
+            all.device = devices[i].device;
+            all.name = devices[i].name;
+            devices[i] = all;
+        } else {
+            fill(&state, i, uplink, &devices[i]);
+        }
+    }
+    *ret_devices = devices;
+    *ret_count = state.device_count;
+    state_finish(&state);
+    return 0;
+}
+
+int store_ledger_total(struct store *store, int uplink, struct ledger_device *ret_total)
+{
+    struct state state = {0};
+    int rc = store_read_state(store, &state);
+    if (rc < 0) {
+        return rc;
+    }
+    if (unknown(&state, uplink)) {
+        state_finish(&state);
+        return -ENOENT;
+    }
+    *ret_total = (struct ledger_device){.name = ""};
+    for (size_t i = 0; i < state.device_count; i++) {
+        fill(&state, i, uplink, ret_total);
+    }
+    state_finish(&state);
+    return 0;
+}
+
+size_t store_uplinks(struct store *store)
+{
+    size_t count = 0;
+    store_lock(store);
+    for (size_t u = 0; u < STORE_UPLINKS_MAX; u++) {
+        count = store->state.uplinks[u].name != NULL ? u + 1 : count;
+    }
+    store_unlock(store);
+    return count;
+}
+
+const char *store_uplink_name(struct store *store, unsigned uplink)
+{
+    store_lock(store);
+    const char *name = uplink < STORE_UPLINKS_MAX ? store->state.uplinks[uplink].name : NULL;
+    store_unlock(store);
+    return name == NULL ? "" : name;
+}
+
+/* Readings that at least one uplink waits for; a lower bound where several wait for different
+ * ones. And the first block that may hold them. */
+static uint64_t waiting(const struct state *state, uint64_t *ret_floor)
+{
+    uint64_t total = 0;
+    *ret_floor = UINT64_MAX;
+    for (size_t i = 0; i < state->device_count; i++) {
+        for (unsigned s = 0; s < STREAM_COUNT; s++) {
+            uint64_t most = 0;
+            for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
+                const struct state_uplink *uplink = &state->uplinks[u];
+                uint64_t one = uplink->name == NULL ? 0 : uplink->devices[i].streams[s].waiting;
+                most = one > most ? one : most;
+                if (one > 0 && uplink->floor < *ret_floor) {
+                    *ret_floor = uplink->floor;
+                }
+            }
+            total += most;
+        }
+    }
+    return total;
+}
+
+/* The time of the oldest scan in the first block from `floor` on; 0: none. */
+static int64_t oldest_ms(struct store *store, uint64_t floor)
+{
+    MDB_txn *txn = NULL;
+    if (floor == UINT64_MAX || env_read(store->env, &txn) < 0) {
+        return 0;
+    }
+    MDB_val value;
+    uint64_t number;
+    struct wal_header header = {0};
+    if (env_seek(txn, KEY_WAL, floor, &number, &value) < 0 ||
+        wal_read_header(value.mv_data, value.mv_size, &header) < 0) {
+        header.time_min_ms = 0;
+    }
+    env_read_end(store->env, txn);
+    return header.time_min_ms;
+}
+
+static uint64_t used_bytes(struct store *store)
+{
+    MDB_txn *txn = NULL;
+    uint64_t pages = env_pages(store->env), free_pages = 0;
+    if (env_read(store->env, &txn) < 0) {
+        return 0;
+    }
+    int rc = env_free_pages(txn, &free_pages);
+    env_read_end(store->env, txn);
+    return rc < 0 || free_pages > pages ? 0 : (pages - free_pages) * env_page_size(store->env);
+}
+
+void store_stat(struct store *store, struct store_stat *ret_stat)
+{
+    struct state read = {0};
+    uint64_t floor;
+    bool fresh = store->readonly && store_read_state(store, &read) == 0;
+    store_lock(store);
+    const struct state *state = fresh ? &read : &store->state;
+    struct store_stat stat = {
+        .waiting = waiting(state, &floor),
+        .max_bytes = store->max_bytes,
+        .seconds_left = -1,
+        .commits = state->commits,
+        .readings = state->readings,
+        .bytes_appended = state->bytes,
+        .commit_us_last = store->commit_us_last,
+        .commit_us_max = store->commit_us_max,
+        .blocks = state->blocks,
+    };
+    double growth = store->growth;
+    store_unlock(store);
+    state_finish(&read);
+    stat.oldest_ms = oldest_ms(store, floor);
+    stat.bytes = used_bytes(store);
+    if (stat.waiting > 0 && growth > 0) {
+        uint64_t left = stat.max_bytes > stat.bytes ? stat.max_bytes - stat.bytes : 0;
+        stat.seconds_left = (int64_t)((double)left / growth);
+    }
+    *ret_stat = stat;
+}

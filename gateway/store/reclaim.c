@@ -1,0 +1,387 @@
+#include "gateway/base/clock.h"
+#include "gateway/store/internal.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+enum {
+    TAIL_BLOCKS_MAX = 64,   /* that leave in order with one commit */
+    EXPIRE_BLOCKS_MAX = 16, /* looked through for an uplink with one commit */
+    PURGE_BLOCKS_MAX = 64,  /* looked at for delivered history under pressure */
+    RESERVE_PAGES_MIN = 32,
+    RESERVE_SHARE = 20, /* a twentieth */
+};
+static const uint64_t disk_margin_bytes = 1 << 20; /* left to others on a file system */
+static const int64_t clock_slack_ms = 86400000; /* a block from further ahead is not kept for it */
+
+struct opened {
+    uint64_t number;
+    size_t len;
+    struct wal_header header;
+    const struct wal_row *rows;
+    bool damaged;
+};
+
+/* The first block from `from` on that is not in the plan already. -ENOENT: none. */
+static int seek(struct store *store, MDB_txn *txn, uint64_t from, struct opened *block)
+{
+    MDB_val value;
+    int rc = env_seek(txn, KEY_WAL, from, &block->number, &value);
+    if (rc < 0) {
+        return rc;
+    }
+    block->len = value.mv_size;
+    block->damaged = wal_read_header(value.mv_data, value.mv_size, &block->header) < 0;
+    buffer_clear(&store->block);
+    buffer_add(&store->block, value.mv_data, value.mv_size);
+    return buffer_failed(&store->block) ? -ENOMEM : 0;
+}
+
+/* The rows of the block that seek() has copied. */
+static int open_rows(struct store *store, struct opened *block)
+{
+    int rc = wal_open(store->decoder, store->block.data, store->block.len, &block->header,
+                      &block->rows);
+    if (rc == -EBADMSG) {
+        block->damaged = true;
+        block->header.scans = 0;
+        return 0;
+    }
+    return rc;
+}
+
+static bool settled_for(struct store *store, unsigned u, const struct opened *block)
+{
+    for (size_t i = 0; i < block->header.scans; i++) {
+        const struct wal_row *row = &block->rows[i];
+        const struct track *track = ledger_track(store, u, row->stream, row->device);
+        if (track != NULL && !ranges_contains(&track->settled, row->seq)) {
+            store->blocker.number = block->number;
+            store->blocker.uplink = u;
+            store->blocker.stream = row->stream;
+            store->blocker.device = row->device;
+            store->blocker.seq = row->seq;
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool settled(struct store *store, const struct opened *block)
+{
+    bool all = true;
+    store_lock(store);
+    for (unsigned u = 0; u < STORE_UPLINKS_MAX && all; u++) {
+        all = settled_for(store, u, block);
+    }
+    store_unlock(store);
+    return all;
+}
+
+/* Whether the scan that kept this block the last time still does. */
+static bool still_blocked(struct store *store, uint64_t number)
+{
+    if (store->blocker.number != number) {
+        return false;
+    }
+    store_lock(store);
+    const struct track *track = ledger_track(store, store->blocker.uplink, store->blocker.stream,
+                                             store->blocker.device);
+    bool blocked = track != NULL && !ranges_contains(&track->settled, store->blocker.seq);
+    store_unlock(store);
+    return blocked;
+}
+
+static bool held(const struct store *store, const struct opened *block)
+{
+    return !block->damaged && block->header.time_max_ms >= store->hold_since_ms;
+}
+
+static bool kept(const struct store *store, const struct opened *block)
+{
+    int64_t age = clock_wall_ms() - block->header.written_ms;
+    return !block->damaged && age < store->settings.keep_ms && age > -clock_slack_ms;
+}
+
+/* Settles a row on behalf of an uplink, under the lock. */
+static void settle_row(struct store *store, unsigned u, const struct wal_row *row,
+                       enum ledger_fate fate)
+{
+    struct track *track = ledger_track(store, u, row->stream, row->device);
+    if (track == NULL || ranges_contains(&track->settled, row->seq) ||
+        ranges_add(&track->settled, row->prev_seq + 1, row->seq) < 0) {
+        return;
+    }
+    uint64_t readings = row->count < track->waiting ? row->count : track->waiting;
+    track->waiting -= readings;
+    store->state.uplinks[u].devices[row->device - 1].fates[fate] += readings;
+    if (store->readers[u] != NULL) {
+        reader_overtake(store->readers[u], row, fate);
+    }
+}
+
+/* No earlier block is left: everything up to these rows is settled, holes of lost scans included.
+ * Where nothing newer exists either, what still counts as waiting has been lost with a block. */
+static void raise_floors(struct store *store, const struct opened *block)
+{
+    for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
+        for (size_t i = 0; i < block->header.scans; i++) {
+            const struct wal_row *row = &block->rows[i];
+            struct track *track = ledger_track(store, u, row->stream, row->device);
+            if (track == NULL || track->settled.floor >= row->seq) {
+                continue;
+            }
+            ranges_raise(&track->settled, row->seq);
+            if (track->waiting > 0 &&
+                track->settled.floor >= store->state.devices[row->device - 1].seq[row->stream]) {
+                store->state.uplinks[u].devices[row->device - 1].fates[FATE_THINNED] +=
+                    track->waiting;
+                track->waiting = 0;
+            }
+        }
+    }
+}
+
+static int delete_block(struct store *store, MDB_txn *txn, const struct opened *block)
+{
+    struct plan *plan = &store->plan;
+    struct key key = key_number(KEY_WAL, block->number);
+    size_t page = env_page_size(store->env);
+    plan->deletes[plan->count++] = block->number;
+    plan->freed += block->len < page / 2 ? block->len : (block->len + 16 + page - 1) / page * page;
+    if (block->damaged) {
+        store->state.damaged++;
+    }
+    return env_delete(txn, &key);
+}
+
+static int drop_tail(struct store *store, MDB_txn *txn, const struct opened *block)
+{
+    store_lock(store);
+    raise_floors(store, block);
+    store_unlock(store);
+    store->state.tail = block->number + 1;
+    return delete_block(store, txn, block);
+}
+
+/* The oldest blocks leave once everybody is done with them and they are old enough. */
+static int reclaim_tail(struct store *store, MDB_txn *txn)
+{
+    for (unsigned i = 0; i < TAIL_BLOCKS_MAX && store->plan.count < PLAN_DELETES_MAX; i++) {
+        struct opened block = {0};
+        int rc = seek(store, txn, store->state.tail, &block);
+        if (rc == -ENOENT) {
+            store->state.tail = store->state.next;
+            return 0;
+        }
+        if (rc < 0) {
+            return rc;
+        }
+        store->state.tail = block.number;
+        if (held(store, &block) || kept(store, &block) || still_blocked(store, block.number)) {
+            return 0;
+        }
+        rc = open_rows(store, &block);
+        if (rc < 0 || !settled(store, &block)) {
+            return rc;
+        }
+        rc = drop_tail(store, txn, &block);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int expire_uplink(struct store *store, MDB_txn *txn, unsigned u, int64_t cutoff_ms)
+{
+    struct state_uplink *uplink = &store->state.uplinks[u];
+    for (unsigned i = 0; i < EXPIRE_BLOCKS_MAX; i++) {
+        store_lock(store);
+        uint64_t from = uplink->expiry > uplink->floor ? uplink->expiry : uplink->floor;
+        store_unlock(store);
+        struct opened block = {0};
+        int rc = seek(store, txn, from, &block);
+        if (rc == 0 && block.header.written_ms >= cutoff_ms && !block.damaged) {
+            return 0;
+        }
+        if (rc == 0) {
+            rc = open_rows(store, &block);
+        }
+        if (rc < 0) {
+            return rc == -ENOENT ? 0 : rc;
+        }
+        store_lock(store);
+        for (size_t r = 0; r < block.header.scans; r++) {
+            settle_row(store, u, &block.rows[r], FATE_EXPIRED);
+        }
+        uplink->expiry = block.number + 1;
+        store_unlock(store);
+    }
+    return 0;
+}
+
+static int expire(struct store *store, MDB_txn *txn)
+{
+    int rc = 0;
+    for (unsigned u = 0; u < STORE_UPLINKS_MAX && rc == 0; u++) {
+        const struct state_uplink *uplink = &store->state.uplinks[u];
+        if (uplink->name != NULL && uplink->max_age_ms > 0) {
+            rc = expire_uplink(store, txn, u, clock_wall_ms() - uplink->max_age_ms);
+        }
+    }
+    return rc;
+}
+
+/* How many more pages the file system has for us, at most `limit`. */
+static int64_t disk_pages(const struct store *store, int64_t page, int64_t limit)
+{
+    struct statvfs fs;
+    if (statvfs(store->path, &fs) < 0) {
+        return limit;
+    }
+    uint64_t bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    bytes = bytes > disk_margin_bytes ? bytes - disk_margin_bytes : 0;
+    return bytes / (uint64_t)page < (uint64_t)limit ? (int64_t)(bytes / (uint64_t)page) : limit;
+}
+
+/* Bytes short of what is needed beside the reserve, as of the last commit; 0: there is room. The
+ * free list is gone through only near the limit. */
+static int shortage(struct store *store, size_t need, int64_t *ret_bytes)
+{
+    int64_t page = (int64_t)env_page_size(store->env);
+    int64_t limit = (int64_t)store->max_bytes / page;
+    int64_t reserve = limit / RESERVE_SHARE > RESERVE_PAGES_MIN ? limit / RESERVE_SHARE
+                                                                : RESERVE_PAGES_MIN;
+    int64_t want = reserve + (int64_t)need / page + 1;
+    int64_t disk = disk_pages(store, page, limit);
+    int64_t pages = (int64_t)env_pages(store->env);
+    *ret_bytes = 0;
+    if (limit - pages >= want && disk >= want) {
+        return 0;
+    }
+    MDB_txn *txn = NULL;
+    uint64_t free_pages = 0;
+    int rc = env_read(store->env, &txn);
+    if (rc == 0) {
+        rc = env_free_pages(txn, &free_pages);
+        env_read_end(store->env, txn);
+    }
+    int64_t by_limit = limit - pages + (int64_t)free_pages;
+    int64_t by_disk = disk + (int64_t)free_pages;
+    int64_t room = by_limit < by_disk ? by_limit : by_disk;
+    *ret_bytes = rc < 0 || room >= want ? 0 : (want - room) * page;
+    return rc;
+}
+
+/* Delivered history goes first, though it was to be kept; wherever it lies. */
+static int purge_history(struct store *store, MDB_txn *txn, size_t short_bytes)
+{
+    if (store->purge < store->state.tail) {
+        store->purge = store->state.tail;
+    }
+    for (unsigned i = 0; i < PURGE_BLOCKS_MAX && store->plan.freed < short_bytes &&
+                         store->plan.count < PLAN_DELETES_MAX;
+         i++) {
+        struct opened block = {0};
+        int rc = seek(store, txn, store->purge, &block);
+        if (rc == -ENOENT) {
+            store->purge = 0; /* once round: the next time from the start */
+            return 0;
+        }
+        if (rc == 0) {
+            rc = open_rows(store, &block);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+        store->purge = block.number + 1;
+        if (settled(store, &block) && !held(store, &block)) {
+            rc = block.number == store->state.tail ? drop_tail(store, txn, &block)
+                                                   : delete_block(store, txn, &block);
+            if (rc < 0) {
+                return rc;
+            }
+        }
+    }
+    return 0;
+}
+
+static int drop_oldest(struct store *store, MDB_txn *txn, size_t short_bytes)
+{
+    while (store->plan.freed < short_bytes && store->plan.count < PLAN_DELETES_MAX) {
+        struct opened block = {0};
+        int rc = seek(store, txn, store->state.tail, &block);
+        if (rc == -ENOENT) {
+            return 0;
+        }
+        if (rc == 0) {
+            rc = open_rows(store, &block);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+        store_lock(store);
+        for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
+            for (size_t i = 0; i < block.header.scans; i++) {
+                settle_row(store, u, &block.rows[i], FATE_THINNED);
+            }
+        }
+        store_unlock(store);
+        rc = drop_tail(store, txn, &block);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int make_room(struct store *store, MDB_txn *txn, size_t need)
+{
+    bool pause = store->settings.when_full == STORE_FULL_PAUSE;
+    store->need_bytes = store->cut_count > 0 ? need : store->need_bytes;
+    /* With `pause` the next commit must have room too: it cannot be refused any more then. */
+    size_t want = pause ? need + store->need_bytes : need;
+    int64_t missing = 0;
+    int rc = shortage(store, want, &missing);
+    if (rc == 0 && (size_t)missing > store->plan.freed) {
+        rc = purge_history(store, txn, (size_t)missing);
+    }
+    if (rc == 0 && (size_t)missing > store->plan.freed && !pause) {
+        rc = drop_oldest(store, txn, (size_t)missing);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    size_t lacking = (size_t)missing > store->plan.freed ? (size_t)missing - store->plan.freed : 0;
+    store->full = pause && lacking > 0;
+    store->full_tried_ms = clock_mono_ms();
+    /* The reserve is there for what cannot be avoided; half of it at most for a block. */
+    size_t reserve = store->max_bytes / RESERVE_SHARE / 2;
+    size_t least = RESERVE_PAGES_MIN / 2 * env_page_size(store->env);
+    size_t beyond = want - need + (reserve > least ? reserve : least);
+    store->plan.refused = store->cut_count > 0 && lacking > beyond;
+    return 0;
+}
+
+int reclaim_run(struct store *store, MDB_txn *txn, size_t need_bytes)
+{
+    if (store->plan.decided) {
+        int rc = 0;
+        for (size_t i = 0; i < store->plan.count && rc == 0; i++) {
+            struct key key = key_number(KEY_WAL, store->plan.deletes[i]);
+            rc = env_delete(txn, &key);
+        }
+        return rc;
+    }
+    int rc = expire(store, txn);
+    if (rc == 0) {
+        rc = reclaim_tail(store, txn);
+    }
+    if (rc == 0) {
+        rc = make_room(store, txn, need_bytes);
+    }
+    store->plan.decided = rc == 0;
+    return rc;
+}
