@@ -57,8 +57,13 @@ void reply_send(struct evhttp_request *request, int status, const char *content_
         return;
     }
     struct evbuffer *out = evhttp_request_get_output_buffer(request);
-    if (body->len > 0 &&
-        evbuffer_add_reference(out, body->data, body->len, free_bytes, body->data) == 0) {
+    if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD) {
+        /* evhttp would send the body all the same. */
+        char len[24];
+        snprintf(len, sizeof len, "%zu", body->len);
+        evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Length", len);
+    } else if (body->len > 0 &&
+               evbuffer_add_reference(out, body->data, body->len, free_bytes, body->data) == 0) {
         *body = (struct buffer){.max = body->max};
     }
     reply_headers(request, content_type);

@@ -48,6 +48,13 @@ static void take_uplink(void *arg, const struct config_uplink *config, unsigned 
     sender_status(sender, &uplink->status);
 }
 
+/* t2 before t10; after a reload the daemon's own order is any. */
+static int by_name(const void *a, const void *b)
+{
+    const struct device *const *left = a, *const *right = b;
+    return strverscmp((*left)->config->name, (*right)->config->name);
+}
+
 int roster_take(const struct api_host *host, unsigned parts, struct roster *ret_roster)
 {
     struct roster roster = {0};
@@ -60,6 +67,9 @@ int roster_take(const struct api_host *host, unsigned parts, struct roster *ret_
     if (roster.failed) {
         roster_finish(&roster);
         return -ENOMEM;
+    }
+    if (roster.device_count > 1) {
+        qsort(roster.devices, roster.device_count, sizeof(struct device *), by_name);
     }
     *ret_roster = roster;
     return 0;

@@ -13,7 +13,7 @@ struct roster_uplink {
 };
 
 struct roster {
-    struct device **devices; /* a reference each, in the daemon's order */
+    struct device **devices; /* a reference each, by name */
     size_t device_count, device_room;
     struct roster_uplink *uplinks;
     size_t uplink_count, uplink_room;

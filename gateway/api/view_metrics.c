@@ -224,14 +224,14 @@ static int write_points(struct buffer *b, const struct api_host *host, const str
     family(b, "point_value", "gauge", "latest good value of a numeric point");
     for (size_t i = 0; i < roster->device_count; i++) {
         const struct device *device = roster->devices[i];
-        auto_latest struct latest latest = {0};
-        int r = latest_take(host->pipeline(host->user), device, &latest);
+        auto_snapshot struct snapshot snapshot = {0};
+        int r = snapshot_take(host->pipeline(host->user), device, &snapshot);
         if (r < 0) {
             return r;
         }
-        for (size_t k = 0; k < latest.count; k++) {
-            double value = reading_double(&latest.readings[k]);
-            if (latest.times_ms[k] == 0 || !isfinite(value)) {
+        for (size_t k = 0; k < snapshot.count; k++) {
+            double value = reading_double(&snapshot.readings[k]);
+            if (snapshot.times_ms[k] == 0 || !isfinite(value)) {
                 continue;
             }
             buffer_add_text(b, "windrow_point_value");

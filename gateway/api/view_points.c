@@ -6,27 +6,28 @@
 #include <errno.h>
 #include <string.h>
 
-int latest_take(struct pipeline *pipeline, const struct device *device, struct latest *ret_latest)
+int snapshot_take(struct pipeline *pipeline, const struct device *device,
+                  struct snapshot *ret_snapshot)
 {
     size_t count = device->config->points.count;
     size_t room = count > 0 ? count : 1;
-    struct latest latest = {.readings = calloc(room, sizeof *latest.readings),
-                            .times_ms = calloc(room, sizeof *latest.times_ms),
-                            .count = count};
-    if (latest.readings == NULL || latest.times_ms == NULL) {
-        latest_finish(&latest);
+    struct snapshot snapshot = {.readings = calloc(room, sizeof *snapshot.readings),
+                                .times_ms = calloc(room, sizeof *snapshot.times_ms),
+                                .count = count};
+    if (snapshot.readings == NULL || snapshot.times_ms == NULL) {
+        snapshot_finish(&snapshot);
         return -ENOMEM;
     }
-    pipeline_latest(pipeline, device, latest.readings, latest.times_ms);
-    *ret_latest = latest;
+    pipeline_latest(pipeline, device, snapshot.readings, snapshot.times_ms);
+    *ret_snapshot = snapshot;
     return 0;
 }
 
-void latest_finish(struct latest *latest)
+void snapshot_finish(struct snapshot *snapshot)
 {
-    free(latest->readings);
-    free(latest->times_ms);
-    *latest = (struct latest){0};
+    free(snapshot->readings);
+    free(snapshot->times_ms);
+    *snapshot = (struct snapshot){0};
 }
 
 /* The live view keeps no texts. */
@@ -52,33 +53,33 @@ static bool fits(const char *glob, const char *device, const char *point)
 }
 
 static void write_point(struct json_out *out, const struct device *device,
-                        const struct latest *latest, size_t i)
+                        const struct snapshot *snapshot, size_t i)
 {
     const struct config_point *point = &device->config->points.list[i];
-    const struct reading *reading = &latest->readings[i];
+    const struct reading *reading = &snapshot->readings[i];
     json_out_open(out, NULL, '{');
     json_out_text(out, "device", device->config->name);
     json_out_text(out, "point", point->name);
-    if (latest->times_ms[i] == 0) {
+    if (snapshot->times_ms[i] == 0) {
         json_out_null(out, "value");
     } else {
         write_value(out, "value", reading);
     }
     json_out_text(out, "unit", point->unit);
-    json_out_time(out, "time", latest->times_ms[i]);
+    json_out_time(out, "time", snapshot->times_ms[i]);
     json_out_text(out, "quality",
-                  latest->times_ms[i] == 0 ? NULL : quality_name((enum quality)reading->quality));
+                  snapshot->times_ms[i] == 0 ? NULL : quality_name((enum quality)reading->quality));
     json_out_close(out, '}');
 }
 
 static int write_points(const struct api_host *host, const struct device *device, const char *glob,
                         struct json_out *out)
 {
-    auto_latest struct latest latest = {0};
-    int r = latest_take(host->pipeline(host->user), device, &latest);
-    for (size_t i = 0; r == 0 && i < latest.count; i++) {
+    auto_snapshot struct snapshot snapshot = {0};
+    int r = snapshot_take(host->pipeline(host->user), device, &snapshot);
+    for (size_t i = 0; r == 0 && i < snapshot.count; i++) {
         if (fits(glob, device->config->name, device->config->points.list[i].name)) {
-            write_point(out, device, &latest, i);
+            write_point(out, device, &snapshot, i);
         }
     }
     return r;
@@ -103,14 +104,14 @@ int view_points(const struct api_host *host, const char *glob, struct buffer *b)
     return r < 0 ? r : (buffer_failed(b) ? -ENOMEM : 0);
 }
 
-static void write_live_qualities(const struct device *device, const struct latest *latest,
+static void write_live_qualities(const struct device *device, const struct snapshot *snapshot,
                                  struct json_out *out)
 {
     json_out_open(out, "quality", '{');
-    for (size_t i = 0; i < latest->count; i++) {
-        if (latest->times_ms[i] != 0 && latest->readings[i].quality != QUALITY_GOOD) {
+    for (size_t i = 0; i < snapshot->count; i++) {
+        if (snapshot->times_ms[i] != 0 && snapshot->readings[i].quality != QUALITY_GOOD) {
             json_out_text(out, device->config->points.list[i].name,
-                          quality_name((enum quality)latest->readings[i].quality));
+                          quality_name((enum quality)snapshot->readings[i].quality));
         }
     }
     json_out_close(out, '}');
@@ -119,8 +120,8 @@ static void write_live_qualities(const struct device *device, const struct lates
 int64_t view_live_device(const struct api_host *host, const struct device *device,
                          struct json_out *out)
 {
-    auto_latest struct latest latest = {0};
-    if (latest_take(host->pipeline(host->user), device, &latest) < 0) {
+    auto_snapshot struct snapshot snapshot = {0};
+    if (snapshot_take(host->pipeline(host->user), device, &snapshot) < 0) {
         out->b->failed = true;
         return 0;
     }
@@ -129,14 +130,14 @@ int64_t view_live_device(const struct api_host *host, const struct device *devic
     json_out_text(out, "name", device->config->name);
     json_out_text(out, "state", device_state_name((enum device_state)device->health.state));
     json_out_open(out, "values", '{');
-    for (size_t i = 0; i < latest.count; i++) {
-        if (latest.times_ms[i] != 0) {
-            write_value(out, device->config->points.list[i].name, &latest.readings[i]);
-            newest_ms = latest.times_ms[i] > newest_ms ? latest.times_ms[i] : newest_ms;
+    for (size_t i = 0; i < snapshot.count; i++) {
+        if (snapshot.times_ms[i] != 0) {
+            write_value(out, device->config->points.list[i].name, &snapshot.readings[i]);
+            newest_ms = snapshot.times_ms[i] > newest_ms ? snapshot.times_ms[i] : newest_ms;
         }
     }
     json_out_close(out, '}');
-    write_live_qualities(device, &latest, out);
+    write_live_qualities(device, &snapshot, out);
     json_out_time(out, "time", newest_ms);
     json_out_close(out, '}');
     return newest_ms;

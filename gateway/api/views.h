@@ -32,12 +32,12 @@ int64_t view_live_device(const struct api_host *host, const struct device *devic
 
 /* What the latest readings of a device are; the arrays belong to the caller and are freed with
  * free(). Returns how many have a value; a point without one has time 0. */
-struct latest {
+struct snapshot {
     struct reading *readings;
     int64_t *times_ms;
     size_t count; /* of the device's points */
 };
-must_check int latest_take(struct pipeline *pipeline, const struct device *device,
-                           struct latest *ret_latest);
-void latest_finish(struct latest *latest);
-#define auto_latest __attribute__((cleanup(latest_finish)))
+must_check int snapshot_take(struct pipeline *pipeline, const struct device *device,
+                             struct snapshot *ret_snapshot);
+void snapshot_finish(struct snapshot *snapshot);
+#define auto_snapshot __attribute__((cleanup(snapshot_finish)))
