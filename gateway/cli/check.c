@@ -48,6 +48,23 @@ struct load {
 /* The large blocks of turbine channels take 0.5 to 0.7 bytes a reading, noisy ones up to 2. */
 static const double BYTES_A_READING = 1;
 
+/* The file system of a folder, or of the nearest one above it that is there already. */
+static int find_disk(const char *folder, struct statvfs *ret_disk)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s", folder);
+    int error = statvfs(path, ret_disk);
+    while (error != 0 && strlen(path) > 1) {
+        char *slash = strrchr(path, '/');
+        if (slash == NULL) {
+            return -1;
+        }
+        slash[slash == path ? 1 : 0] = '\0';
+        error = statvfs(path, ret_disk);
+    }
+    return error;
+}
+
 static double store_bytes(const struct config *config)
 {
     const struct store_settings *store = config->store;
@@ -55,7 +72,7 @@ static double store_bytes(const struct config *config)
     if (store->max_size_bytes > 0) {
         return (double)store->max_size_bytes;
     }
-    if (statvfs(config->gateway->data_dir, &disk) != 0) {
+    if (find_disk(config->gateway->data_dir, &disk) != 0) {
         return 0;
     }
     double half = (double)disk.f_blocks * (double)disk.f_frsize / 2;
