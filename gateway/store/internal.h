@@ -7,6 +7,7 @@
 
 #include "gateway/store/dictionary.h"
 #include "gateway/store/env.h"
+#include "gateway/store/pending.h"
 #include "gateway/store/reader.h"
 #include "gateway/store/state.h"
 #include "gateway/store/wal.h"
@@ -14,43 +15,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* A scan that waits for the commit, in store.pending. */
-struct pending_scan {
-    uint64_t prev_seq;
-    uint32_t next; /* offset of the next one of this device and stream, 0: none */
-    uint32_t size; /* of this entry */
-    struct scan scan;
-};
-
-/* The scans of one device and stream that wait for the commit. */
-struct run {
-    uint32_t device;
-    uint16_t stream;
-    bool offered;         /* counted for the uplinks */
-    uint32_t first, last; /* offsets in store.pending */
-    uint32_t scans;
-    uint64_t readings;
-};
-
-/* An encoded block of the commit at hand. */
-struct cut {
-    size_t offset, len;
-    uint32_t scans, readings;
-};
-
-/* What one commit does besides writing; decided once, done again when the transaction is. */
-enum { PLAN_DELETES_MAX = 256 };
-struct plan {
-    uint64_t deletes[PLAN_DELETES_MAX];
-    size_t count;
-    size_t freed; /* bytes */
-    bool decided, advanced, refused;
-};
-
 /* At most so many bytes of dead letters wait for a commit, and so many are kept. */
 enum { DEAD_PENDING_MAX = 1024 * 1024, DEAD_KEPT_MAX = 10000 };
-
-enum { CUTS_MAX = 16 };
 
 struct store {
     struct store_settings settings;

@@ -1,4 +1,4 @@
-#include "store_fixture.h"
+#include "store_drain.h"
 
 static void test_append_take_settle(void **unused)
 {

@@ -1,0 +1,39 @@
+/* pending.h - what lies in memory between an append and its commit. The writer's alone. */
+#pragma once
+
+#include "gateway/base/scan.h"
+
+/* A scan that waits for the commit, in store.pending. */
+struct pending_scan {
+    uint64_t prev_seq;
+    uint32_t next; /* offset of the next one of this device and stream, 0: none */
+    uint32_t size; /* of this entry */
+    struct scan scan;
+};
+
+/* The scans of one device and stream that wait for the commit. */
+struct run {
+    uint32_t device;
+    uint16_t stream;
+    bool offered;         /* counted for the uplinks */
+    uint32_t first, last; /* offsets in store.pending */
+    uint32_t scans;
+    uint64_t readings;
+};
+
+/* An encoded block of the commit at hand. */
+struct cut {
+    size_t offset, len;
+    uint32_t scans, readings;
+};
+
+enum { CUTS_MAX = 16 }; /* STORE_PENDING_MAX in blocks of WAL_MEMORY_MAX are fewer */
+
+/* What one commit does besides writing; decided once, done again when the transaction is. */
+enum { PLAN_DELETES_MAX = 256 };
+struct plan {
+    uint64_t deletes[PLAN_DELETES_MAX];
+    size_t count;
+    size_t freed; /* bytes */
+    bool decided, advanced, refused;
+};
