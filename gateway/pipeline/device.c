@@ -97,7 +97,7 @@ static const char *exception_words(int code)
         [10] = "gateway path unavailable",
         [11] = "gateway target did not respond",
     };
-    return code > 0 && (size_t)code < ARRAY_SIZE(words) ? words[code] : NULL;
+    return code < 0 || (size_t)code >= ARRAY_SIZE(words) ? NULL : words[code];
 }
 
 static void describe_exception(int detail, char *text, size_t size)

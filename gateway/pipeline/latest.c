@@ -173,14 +173,13 @@ size_t latest_read(struct latest *latest, const struct device *device, struct re
 {
     size_t count = 0;
     pthread_mutex_lock(&latest->lock);
-    if (device->index < latest->count && latest->entries[device->index].device == device) {
-        const struct latest_entry *entry = &latest->entries[device->index];
-        for (size_t i = 0; i < device->config->points.count; i++) {
-            if (entry->values[i].time_ms != 0) {
-                ret_readings[count] = entry->values[i].reading;
-                ret_times_ms[count++] = entry->values[i].time_ms;
-            }
-        }
+    bool shown = device->index < latest->count && latest->entries[device->index].device == device;
+    const struct latest_entry *entry = shown ? &latest->entries[device->index] : NULL;
+    for (size_t i = 0; i < device->config->points.count; i++) {
+        struct latest_value value = shown ? entry->values[i] : (struct latest_value){0};
+        ret_readings[i] = value.reading;
+        ret_times_ms[i] = value.time_ms;
+        count += value.time_ms != 0 ? 1 : 0;
     }
     pthread_mutex_unlock(&latest->lock);
     return count;

@@ -126,7 +126,7 @@ static void retire_device(struct pipeline *p, struct device *device)
 
 int pipeline_set_config(struct pipeline *p, const struct config *config)
 {
-    struct queue_entry head = {.kind = QUEUE_CONFIG, .user = (void *)(uintptr_t)config_ref(config)};
+    struct queue_entry head = {.kind = QUEUE_CONFIG, .user = (void *)config_ref(config)};
     int r = queue_push(p->queue, &head, NULL, 0);
     if (r < 0) {
         config_unref(config);
@@ -136,7 +136,6 @@ int pipeline_set_config(struct pipeline *p, const struct config *config)
 
 static void set_config(struct pipeline *p, const struct config *config)
 {
-    rebuild_windows(p);
     for (size_t i = 0; i < p->track_count; i++) {
         int r = track_set_aggregates(p, p->tracks[i], config, false);
         if (r < 0) {
@@ -242,10 +241,8 @@ int pipeline_call(struct pipeline *p, int (*fn)(void *user), void *user)
     return r;
 }
 
-static void process_call(struct pipeline *p, struct pipeline_job *job)
+static void process_call(struct pipeline_job *job)
 {
-    /* So that store_last_seq() is what has been taken, not what was durable a second ago. */
-    pipeline_commit(p);
     int result = job->fn(job->user);
     pthread_mutex_lock(&job->lock);
     job->result = result;
@@ -275,7 +272,7 @@ static void process(struct pipeline *p, struct queue_entry *entry)
         process_event(p, entry);
         break;
     case QUEUE_CALL:
-        process_call(p, entry->user);
+        process_call(entry->user);
         break;
     }
 }
@@ -292,7 +289,6 @@ static void settle_pushes(struct pipeline *p, int error)
 void pipeline_commit(struct pipeline *p)
 {
     int64_t now_ms = clock_wall_ms(), mono_ms = clock_mono_ms();
-    rebuild_windows(p);
     tracks_close_over(p, now_ms);
     for (size_t i = 0; i < p->track_count; i++) {
         track_count_overruns(p, p->tracks[i]);
@@ -357,9 +353,8 @@ static void *run(void *arg)
 int pipeline_start(struct pipeline *p)
 {
     drain(p);
-    rebuild_windows(p);
+    pipeline_restore(p);
     p->commit_due_ms = clock_mono_ms() + store_commit_interval_ms(p->store);
-    p->windows_moved = true;
     int r = pthread_create(&p->thread, NULL, run, p);
     p->running = r == 0;
     return -r;

@@ -15,7 +15,8 @@ enum { PIPELINE_QUEUE_READINGS = 64 * 1024 };
 /* The pipeline with its queue, no thread yet. The store outlives it. */
 must_check int pipeline_create(struct store *store, const struct config *config,
                                struct pipeline **ret_pipeline);
-/* Starts the thread; rebuilds open windows from what the store holds. */
+/* Rebuilds the open windows of configured devices from what the store holds, in one pass, and
+ * starts the thread. Devices are added before it or after. */
 must_check int pipeline_start(struct pipeline *pipeline);
 /* Drains the queue, closes nothing that is still open (windows are rebuilt at the next start),
  * commits, ends the thread. Drivers must have stopped. */
@@ -52,8 +53,9 @@ struct pipeline_stats {
 void pipeline_stats(struct pipeline *pipeline, struct pipeline_stats *ret_stats);
 
 /* Live view: the latest reading of each point of a device, copied under a short lock. ret_readings
- * has room for device->config->points.count entries, ret_times_ms likewise; `point` is the index in
- * the configuration, values are scaled. Texts are not kept here. Returns how many have a value. */
+ * has room for device->config->points.count entries, ret_times_ms likewise, both by the index in
+ * the configuration; values are scaled, a time of 0 says that there is none yet. Texts are not kept
+ * here. Returns how many have a value. */
 size_t pipeline_latest(struct pipeline *pipeline, const struct device *device,
                        struct reading *ret_readings, int64_t *ret_times_ms);
 

@@ -97,9 +97,6 @@ void process_scan(struct pipeline *p, struct queue_entry *entry)
         answer(p, entry, -ENODEV); /* said when it was added */
         return;
     }
-    if (track->fresh) {
-        rebuild_windows(p);
-    }
     order_seq(track, scan);
     for (size_t i = 0; i < scan->count; i++) {
         scale_reading(&track->config->points.list[scan->readings[i].point], &scan->readings[i]);

@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <string.h>
 
-/* Windows of fresh tracks are fed with the raw scans that the store still holds. What is known
- * of windows that have a result already: the note (for all devices together), and, of the last
- * seconds before a crash, the aggregate stream itself. */
+/* Windows are fed with the raw scans that the store still holds. What is known of windows that have
+ * a result already: the note (for all devices together), and, of the last seconds before a crash,
+ * the aggregate stream itself. */
 struct rebuild {
     struct pipeline *pipeline;
     int64_t now_ms;
@@ -35,12 +35,6 @@ static int64_t rebuild_from(struct pipeline *p, const struct config_aggregate *a
     return start_ms > now_ms - PIPELINE_REBUILD_MS ? start_ms : now_ms - PIPELINE_REBUILD_MS;
 }
 
-static struct track *fresh_track(struct pipeline *p, const struct scan *scan)
-{
-    struct track *track = track_find(p, scan->device);
-    return track != NULL && track->fresh ? track : NULL;
-}
-
 static bool is_result_of(const struct window *w, const struct scan *scan)
 {
     size_t ids = w->count * window_functions(w);
@@ -56,7 +50,7 @@ static bool is_result_of(const struct window *w, const struct scan *scan)
 static int see_result(void *user, const struct scan *scan)
 {
     struct rebuild *rebuild = user;
-    struct track *track = fresh_track(rebuild->pipeline, scan);
+    struct track *track = track_find(rebuild->pipeline, scan->device);
     for (size_t i = 0; track != NULL && i < track->window_count; i++) {
         struct window *w = track->windows[i];
         int64_t end_ms = scan->time_ms + (int64_t)scan->window_s * 1000;
@@ -118,7 +112,7 @@ static void feed_window(struct rebuild *rebuild, struct track *track, struct win
 static int feed(void *user, const struct scan *scan)
 {
     struct rebuild *rebuild = user;
-    struct track *track = fresh_track(rebuild->pipeline, scan);
+    struct track *track = track_find(rebuild->pipeline, scan->device);
     for (size_t i = 0; track != NULL && i < track->window_count; i++) {
         feed_window(rebuild, track, track->windows[i], scan);
     }
@@ -138,7 +132,7 @@ static int64_t set_back(struct pipeline *p, int64_t now_ms, int64_t *ret_longest
                                                                  : *ret_longest_ms;
         for (size_t t = 0; t < p->track_count; t++) {
             struct track *track = p->tracks[t];
-            for (size_t k = 0; track->fresh && k < track->window_count; k++) {
+            for (size_t k = 0; k < track->window_count; k++) {
                 struct window *w = track->windows[k];
                 if (w->aggregate == aggregate) {
                     window_open_at(w, from_ms);
@@ -157,15 +151,13 @@ static void bring_forward(struct pipeline *p, int64_t now_ms)
 {
     for (size_t t = 0; t < p->track_count; t++) {
         struct track *track = p->tracks[t];
-        for (size_t k = 0; track->fresh && k < track->window_count; k++) {
+        for (size_t k = 0; k < track->window_count; k++) {
             struct window *w = track->windows[k];
             if (window_is_empty(w) && now_ms >= w->end_ms) {
                 window_open_at(w, now_ms);
             }
         }
-        track->fresh = false;
     }
-    p->any_fresh = false;
 }
 
 static void append_results(struct rebuild *rebuild)
@@ -182,11 +174,36 @@ static void append_results(struct rebuild *rebuild)
     }
 }
 
-void rebuild_windows(struct pipeline *p)
+static const struct config_device *find_device(const struct config *config, const char *name)
 {
-    if (!p->any_fresh) {
-        return;
+    for (size_t i = 0; i < config->device_count; i++) {
+        if (strcmp(config->devices[i].name, name) == 0) {
+            return &config->devices[i];
+        }
     }
+    return NULL;
+}
+
+/* Devices are added one by one later on; a pass over the store for each would be far too many. */
+static int make_tracks(struct pipeline *p)
+{
+    auto_free struct ledger_device *devices = NULL;
+    size_t count = 0;
+    int r = store_ledger(p->store, -1, &devices, &count);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        const struct config_device *config = find_device(p->config, devices[i].name);
+        struct track *track;
+        if (config == NULL || track_find(p, devices[i].device) != NULL) {
+            continue;
+        }
+        r = track_make(p, devices[i].device, &track);
+        r = r < 0 ? r : track_configure(p, track, p->config, config);
+    }
+    return r;
+}
+
+static void rebuild_windows(struct pipeline *p)
+{
     int64_t started_ms = clock_mono_ms();
     struct rebuild rebuild = {.pipeline = p, .now_ms = clock_wall_ms()};
     int64_t longest_ms, from_ms = set_back(p, rebuild.now_ms, &longest_ms);
@@ -207,4 +224,14 @@ void rebuild_windows(struct pipeline *p)
         log_info("windows: rebuilt from %llu scans in %lld ms", (unsigned long long)rebuild.scans,
                  (long long)(clock_mono_ms() - started_ms));
     }
+}
+
+void pipeline_restore(struct pipeline *p)
+{
+    int r = make_tracks(p);
+    if (r < 0) {
+        log_warning("windows: not all devices of the store could be taken up: %s",
+                    strerrordesc_np(-r));
+    }
+    rebuild_windows(p);
 }

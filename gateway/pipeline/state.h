@@ -34,7 +34,6 @@ struct track {
     uint16_t *ids;              /* the store's id of each configured point */
     uint16_t event_ids[2];      /* of "event" and "text" */
     bool event_ids_known;
-    bool fresh; /* its windows are not rebuilt from the store yet */
     struct thin *thin;
     struct window **windows;
     size_t window_count;
@@ -59,8 +58,7 @@ struct pipeline {
     int64_t commit_due_ms, hold_moved_ms; /* monotonic */
     int64_t clock_offset_ms;              /* wall - boot */
     bool windows_moved;                   /* closed_until is to be noted */
-    bool any_fresh;
-    int64_t refused_said_ms; /* monotonic */
+    int64_t refused_said_ms;              /* monotonic */
     pthread_t thread;
     bool running;
     _Atomic bool stopping;
@@ -71,7 +69,10 @@ struct pipeline {
 /* track.c */
 struct track *track_find(struct pipeline *p, uint32_t id);
 must_check int track_make(struct pipeline *p, uint32_t id, struct track **ret_track);
-/* Ties the device to its track: new points close the windows short, the same ones go on. */
+/* New points close the windows short, the same ones go on. */
+must_check int track_configure(struct pipeline *p, struct track *track, const struct config *owner,
+                               const struct config_device *config);
+/* Ties the device to its track, and configures it. Takes over the reference. */
 must_check int track_attach(struct pipeline *p, struct track *track, struct device *device);
 void track_detach(struct pipeline *p, struct track *track);
 void track_free(struct track *track);
@@ -104,8 +105,9 @@ void process_scan(struct pipeline *p, struct queue_entry *entry);
 must_check int pipeline_append(struct pipeline *p, struct track *track, struct scan *scan);
 void pipeline_fail(struct pipeline *p, int error);
 
-/* rebuild.c: open windows of fresh tracks from what the store holds, in one pass. */
-void rebuild_windows(struct pipeline *p);
+/* rebuild.c: once, before the thread runs: tracks of the configured devices that the store knows,
+ * and the open windows of all tracks, in one pass over what the store holds. */
+void pipeline_restore(struct pipeline *p);
 
 /* pipeline.c, for tests too: works off what is in the queue, and commits when that is due. */
 void pipeline_turn(struct pipeline *p);

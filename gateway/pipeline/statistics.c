@@ -56,7 +56,8 @@ static double to_double(int64_t mantissa, int8_t exponent)
 
 static void number_to_real(union statistic_number *number, int8_t exponent)
 {
-    number->real = to_double(number->integer, exponent);
+    int64_t mantissa = number->integer;
+    number->real = to_double(mantissa, exponent);
 }
 
 /* From here on in doubles: a float came, or the integers would overflow. */

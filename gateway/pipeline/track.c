@@ -23,7 +23,7 @@ int track_make(struct pipeline *p, uint32_t id, struct track **ret_track)
 {
     if (p->track_count == p->track_capacity) {
         size_t capacity = p->track_capacity == 0 ? 16 : p->track_capacity * 2;
-        struct track **tracks = reallocarray(p->tracks, capacity, sizeof *tracks);
+        struct track **tracks = reallocarray(p->tracks, capacity, sizeof(struct track *));
         if (tracks == NULL) {
             return -ENOMEM;
         }
@@ -189,7 +189,7 @@ int track_set_aggregates(struct pipeline *p, struct track *track, const struct c
 {
     int64_t now_ms = clock_wall_ms();
     size_t count = 0;
-    struct window **windows = calloc(config->aggregate_count + 1, sizeof *windows);
+    struct window **windows = calloc(config->aggregate_count + 1, sizeof(struct window *));
     int r = windows == NULL ? -ENOMEM : 0;
     for (size_t i = 0; r == 0 && track->config != NULL && i < config->aggregate_count; i++) {
         r = next_window(p, track, &config->aggregates[i], cut, now_ms, &windows[count]);
@@ -235,18 +235,9 @@ static int renew(struct pipeline *p, struct track *track, bool cut)
     return r < 0 ? r : track_set_aggregates(p, track, p->config, cut);
 }
 
-/* Takes over the device object; identities go on where either of the two had come to. */
-static void adopt(struct track *track, struct device *device)
+/* Identities go on where either of the two had come to. */
+static void join_seqs(struct track *track, struct device *device)
 {
-    const struct config *owner = track->owner;
-    device_unref(track->device);
-    track->device = device;
-    track->owner = config_ref(device->owner);
-    track->config = device->config;
-    if (owner != NULL) {
-        config_unref(owner);
-    }
-    device->pipeline_data = track;
     for (size_t s = 0; s < STREAM_COUNT; s++) {
         uint64_t seq = atomic_load(&device->seq[s]);
         while (seq < track->seq[s] &&
@@ -258,24 +249,37 @@ static void adopt(struct track *track, struct device *device)
     }
 }
 
-int track_attach(struct pipeline *p, struct track *track, struct device *device)
+int track_configure(struct pipeline *p, struct track *track, const struct config *owner,
+                    const struct config_device *config)
 {
     int64_t now_ms = clock_wall_ms();
     bool known = track->config != NULL;
-    bool same = known && same_points(&track->config->points, &device->config->points);
+    bool same = known && same_points(&track->config->points, &config->points);
     if (known && !same) {
         drop_windows(p, track, now_ms);
     }
-    adopt(track, device);
+    const struct config *former = track->owner;
+    track->owner = config_ref(owner);
+    track->config = config;
+    if (former != NULL) {
+        config_unref(former);
+    }
     int r = same ? 0 : renew(p, track, known);
     for (size_t i = 0; i < track->window_count; i++) {
         if (!track->windows[i]->open) {
             window_open_at(track->windows[i], now_ms);
         }
     }
-    track->fresh = !known && track->window_count > 0;
-    p->any_fresh |= track->fresh;
     return r;
+}
+
+int track_attach(struct pipeline *p, struct track *track, struct device *device)
+{
+    device_unref(track->device);
+    track->device = device;
+    device->pipeline_data = track;
+    join_seqs(track, device);
+    return track_configure(p, track, device->owner, device->config);
 }
 
 /* What the queue refused, into the ledger; the scans' own counts go with their data. */

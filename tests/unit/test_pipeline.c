@@ -160,6 +160,20 @@ int store_history(struct store *s, enum stream stream, uint32_t device, int64_t 
     return r;
 }
 
+int store_ledger(struct store *s, int uplink, struct ledger_device **ret_devices, size_t *ret_count)
+{
+    assert_true(uplink < 0);
+    struct ledger_device *devices = calloc(DEVICES_MAX, sizeof *devices);
+    assert_non_null(devices);
+    size_t count = 0;
+    for (uint32_t i = 1; i < DEVICES_MAX && s->device_names[i] != NULL; i++) {
+        devices[count++] = (struct ledger_device){.device = i, .name = s->device_names[i]};
+    }
+    *ret_devices = devices;
+    *ret_count = count;
+    return 0;
+}
+
 /* Configurations here are made by hand and live on the stack. */
 const struct config *config_ref(const struct config *config)
 {
@@ -236,6 +250,7 @@ static struct device *add_device(struct site *site, const struct config_device *
 static void start(struct site *site)
 {
     assert_int_equal(pipeline_create(&site->store, &site->config, &site->pipeline), 0);
+    pipeline_restore(site->pipeline);
     site->object = add_device(site, &site->device);
     pipeline_turn(site->pipeline);
 }
@@ -536,6 +551,28 @@ static void test_push_is_told_after_the_commit(void **state)
     assert_int_equal(second, -EIO);
 }
 
+static void test_texts_move_with_what_is_left(void **state)
+{
+    struct site *site = *state;
+    struct {
+        struct scan scan;
+        struct reading readings[2];
+        char text[8];
+    } s = {.scan = {.count = 2, .text_len = 5}, .text = "hello"};
+    for (int i = 0; i < 2; i++) {
+        s.scan.time_ms = 0;
+        s.scan.readings[0] = (struct reading){.point = POINT_STATE, .kind = VALUE_DECIMAL};
+        s.scan.readings[1] = (struct reading){
+            .point = POINT_SPEED, .kind = VALUE_TEXT, .text = {.offset = 1, .len = 4}};
+        assert_int_equal(scan_submit(site->object, &s.scan), 0);
+    }
+    next_second(site);
+    const struct scan *scan = last_scan(site, STREAM_RAW);
+    assert_int_equal(scan->count, 1);
+    expect_json(site, scan, "speed", "\"ello\"");
+    expect_ledger_adds_up(site);
+}
+
 static void test_bad_scans_are_refused(void **state)
 {
     struct site *site = *state;
@@ -737,6 +774,7 @@ int main(void)
         with_site(test_clock_set_back_closes_short),
         with_site(test_full_queue_shows_as_a_gap_and_in_the_ledger),
         with_site(test_push_is_told_after_the_commit),
+        with_site(test_texts_move_with_what_is_left),
         with_site(test_bad_scans_are_refused),
         with_site(test_windows_survive_a_crash_and_results_come_once),
         with_site(test_window_over_at_the_start_is_closed_with_what_was_stored),
