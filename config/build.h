@@ -103,6 +103,9 @@ struct section *profile_find(struct build *build, const char *name,
 const char *profiles_folder(void);
 void profiles_check_unused(struct build *build);
 
+/* advice.c: warnings about a config without errors. */
+void advise(struct build *build, const struct config *config);
+
 /* devices.c, parts.c */
 void build_devices(struct build *build, struct config *config);
 void build_parts(struct build *build, struct config *config);

@@ -88,6 +88,9 @@ int config_load_texts(const struct config_text *texts, size_t count, struct conf
     build_parts(&build, &loaded->config);
     build_devices(&build, &loaded->config);
     profiles_check_unused(&build);
+    if (config_errors_count(errors, false) == 0) {
+        advise(&build, &loaded->config);
+    }
     build_finish(&build);
     if (config_errors_count(errors, false) > 0) {
         config_unref(&loaded->config);

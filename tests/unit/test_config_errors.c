@@ -208,6 +208,20 @@ static void test_module_checks(void **state)
            "w.ini:2: [uplink u] type: this version has no uplink type 'mqtt'\n", false);
 }
 
+static void test_advice(void **state)
+{
+    (void)state;
+    expect("[device a{1..2}]\ndriver = modbus-tcp\naddress = h:1\npoint.x = holding 1\n"
+           "[device b]\ndriver = modbus-tcp\naddress = h:1\n"
+           "[aggregate s]\npoints = x a1.x a3.x *.y z*\n"
+           "[uplink u]\ntype = http\nurl = https://h/\npoints = a*.x x\n"
+           "[uplink v]\ntype = http\nurl = https://h/\npoints = x\nsend = aggregates\n",
+           "w.ini:5: [device b] warning: has no point: nothing is read from it\n"
+           "w.ini:9: [aggregate s] points: warning: 'a3.x' is the name of no point\n"
+           "w.ini:13: [uplink u] points: warning: 'x' is the name of no point\n",
+           true);
+}
+
 static void test_every_type(void **state)
 {
     (void)state;
@@ -261,6 +275,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_broken_configurations),
         cmocka_unit_test(test_module_checks),
+        cmocka_unit_test(test_advice),
         cmocka_unit_test(test_every_type),
         cmocka_unit_test(test_bound),
         cmocka_unit_test(test_unreadable),
