@@ -72,11 +72,8 @@ char *arena_printf(struct arena *arena, const char *format, ...)
     auto_free char *text = NULL;
     int n = vasprintf(&text, format, args);
     va_end(args);
-    if (n < 0) {
-        text = NULL;
-    }
-    arena_must(text);
-    return arena_text(arena, text, (size_t)n);
+    const char *made = arena_must(n < 0 ? NULL : text);
+    return arena_text(arena, made, (size_t)n);
 }
 
 void arena_finish(struct arena *arena)
@@ -102,17 +99,16 @@ static size_t find_slot(const struct strings *strings, const char *text, size_t 
 
 static void grow_strings(struct strings *strings)
 {
-    struct strings larger = {.arena = strings->arena, .count = strings->count};
-    larger.capacity = strings->capacity == 0 ? 256 : strings->capacity * 2;
-    larger.slots = arena_must(calloc(larger.capacity, sizeof(char *)));
-    for (size_t i = 0; i < strings->capacity; i++) {
-        if (strings->slots[i] != NULL) {
-            const char *text = strings->slots[i];
-            larger.slots[find_slot(&larger, text, strlen(text))] = text;
+    const char **old = strings->slots;
+    size_t old_capacity = strings->capacity;
+    strings->capacity = old_capacity == 0 ? 256 : old_capacity * 2;
+    strings->slots = arena_must(calloc(strings->capacity, sizeof(char *)));
+    for (size_t i = 0; i < old_capacity; i++) {
+        if (old[i] != NULL) {
+            strings->slots[find_slot(strings, old[i], strlen(old[i]))] = old[i];
         }
     }
-    free(strings->slots);
-    *strings = larger;
+    free(old);
 }
 
 const char *strings_keep(struct strings *strings, const char *text, size_t len)

@@ -73,10 +73,11 @@ static void check_reference(struct build *build, const struct section *section,
                             const struct driver *driver, uint64_t *hash)
 {
     struct setting setting;
-    const char *kind = driver->section == NULL ? "" : driver->section->section;
+    const struct config_table *table = driver->section;
+    const char *kind = table == NULL ? "" : table->section;
     const struct section_kind *found = section_kind_find(kind);
-    if (found == NULL || !found->named || !section_get(build, section, kind, &setting) ||
-        setting.broken) {
+    if (table == NULL || found == NULL || !found->named ||
+        !section_get(build, section, kind, &setting) || setting.broken) {
         return;
     }
     const struct section *target = section_find(build, kind, setting.value);
@@ -87,8 +88,8 @@ static void check_reference(struct build *build, const struct section *section,
         build->faults++;
         return;
     }
-    for (size_t i = 0; i < driver->section->key_count; i++) {
-        if (section_get(build, target, driver->section->keys[i].name, &setting)) {
+    for (size_t i = 0; i < table->key_count; i++) {
+        if (section_get(build, target, table->keys[i].name, &setting)) {
             *hash = hash_text(hash_text(*hash, setting.key), setting.value);
         }
     }

@@ -145,7 +145,8 @@ void config_report_warning(struct config_errors *errors, const struct config_spo
 
 void config_errors_scene(struct config_errors *errors, const struct config_scene *scene)
 {
-    errors->scene = scene == NULL ? (struct config_scene){0} : *scene;
+    static const struct config_scene none;
+    errors->scene = scene == NULL ? none : *scene;
 }
 
 static struct config_spot find_key(const struct config_errors *errors, const char *key)

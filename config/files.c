@@ -47,7 +47,7 @@ static int open_regular(const char *path, struct stat *ret_status)
 
 int files_read(const char *path, size_t max, struct buffer *ret_bytes)
 {
-    struct stat status;
+    struct stat status = {0};
     auto_close int fd = open_regular(path, &status);
     return fd < 0 ? fd : read_all(fd, max, ret_bytes);
 }
@@ -93,7 +93,7 @@ static void take_secret(struct files *files, struct files_entry *entry, struct b
 
 static void look(struct files *files, struct files_entry *entry, bool credential)
 {
-    struct stat status;
+    struct stat status = {0};
     auto_close int fd = open_regular(entry->path, &status);
     if (fd < 0) {
         entry->why = why_not(files->arena, entry->path, fd);

@@ -98,7 +98,7 @@ static size_t without_comment(const char *text, size_t len)
 static void forget_keys(struct pass *pass)
 {
     pass->keys.count = 0;
-    memset(pass->slots, 0, pass->slot_count * sizeof *pass->slots);
+    memset(pass->slots, 0, pass->slot_count * sizeof(void *));
 }
 
 /* "device   t1" to "device t1". */
@@ -178,7 +178,7 @@ static void grow_slots(struct pass *pass)
 {
     free(pass->slots);
     pass->slot_count = pass->slot_count == 0 ? 64 : pass->slot_count * 2;
-    pass->slots = arena_must(calloc(pass->slot_count, sizeof *pass->slots));
+    pass->slots = arena_must(calloc(pass->slot_count, sizeof(void *)));
     for (size_t i = 0; i < pass->keys.count; i++) {
         struct seen_key *key = pass->keys.items[i];
         *key_slot(pass->slots, pass->slot_count, key->name) = key;

@@ -34,10 +34,10 @@ static size_t stride_of(const struct driver *driver)
 /* Equal texts have equal pointers within a load, but for lines of a file, which differ by place. */
 static uint64_t sign(const struct driver *driver, const struct setting *settings, size_t count)
 {
-    uint64_t hash = hash_bytes(HASH_START, &driver, sizeof driver);
+    uint64_t hash = hash_bytes(HASH_START, &driver, sizeof(void *));
     for (size_t i = 0; i < count; i++) {
-        hash = hash_bytes(hash, &settings[i].key, sizeof settings[i].key);
-        hash = hash_bytes(hash, &settings[i].value, sizeof settings[i].value);
+        hash = hash_bytes(hash, &settings[i].key, sizeof(char *));
+        hash = hash_bytes(hash, &settings[i].value, sizeof(char *));
     }
     return hash;
 }

@@ -9,7 +9,7 @@ static size_t take_number(const char *text, int64_t *ret_number)
 {
     size_t n = 0;
     int64_t number = 0;
-    while (isdigit((unsigned char)text[n]) && n < 15) {
+    while (n < 15 && isdigit((unsigned char)text[n])) {
         number = number * 10 + (text[n] - '0');
         n++;
     }
@@ -106,7 +106,7 @@ void range_member(const char *text, const struct range *range, size_t i, struct 
 {
     if (range->numeric) {
         buffer_printf(ret_text, "%0*lld", range->width,
-                      (long long)(range->first + range->step * (int64_t)i));
+                      (long long)range->first + (long long)range->step * (long long)i);
     } else {
         list_member(text + range->start + 1, i, ret_text);
     }

@@ -26,7 +26,7 @@ static void grow_slots(struct build *build)
 {
     free(build->slots);
     build->slot_count = build->slot_count == 0 ? 64 : build->slot_count * 2;
-    build->slots = arena_must(calloc(build->slot_count, sizeof *build->slots));
+    build->slots = arena_must(calloc(build->slot_count, sizeof(void *)));
     for (size_t i = 0; i < build->sections.count; i++) {
         struct section *section = build->sections.items[i];
         build->slots[slot_of(build, section->kind->name, section->name)] = section;

@@ -105,7 +105,7 @@ static int take_whole(const char *text, const struct unit *units, const char *na
                       int64_t *ret_value, struct value_fault *fault)
 {
     double number = 0;
-    const char *rest;
+    const char *rest = "";
     int error = take_measure(text, units, names, '\0', &number, &rest, fault);
     if (error == 0 && number < 0) {
         return fail(fault, "'%s' is below zero", text);
@@ -126,7 +126,7 @@ int value_size(const char *text, int64_t *ret_bytes, struct value_fault *fault)
 int value_rate(const char *text, int64_t *ret_bytes_min, struct value_fault *fault)
 {
     double number = 0;
-    const char *rest;
+    const char *rest = "";
     int error = take_measure(text, sizes, "such as 20 MiB/min or 64 KiB/s", '/', &number, &rest,
                              fault);
     if (error != 0) {
