@@ -132,10 +132,16 @@ static const struct config_key *find_key(const struct config_table *const *table
 static const char *nearest_key(const struct config_table *const *tables, size_t count,
                                const char *name)
 {
-    struct nearest nearest = {.given = name};
+    /* Of a family only the part up to the dot can be mistyped: "piont.power". */
+    const char *dot = strchr(name, '.');
+    char part[BUILD_NAME_MAX + 1];
+    snprintf(part, sizeof part, "%.*s", dot == NULL ? BUILD_NAME_MAX : (int)(dot + 1 - name), name);
+    struct nearest nearest = {.given = part};
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < tables[i]->key_count; j++) {
-            nearest_try(&nearest, tables[i]->keys[j].name);
+            if (key_is_family(&tables[i]->keys[j]) == (dot != NULL)) {
+                nearest_try(&nearest, tables[i]->keys[j].name);
+            }
         }
     }
     return nearest.best;

@@ -1,6 +1,7 @@
 /* Every line of broken_configurations.txt is said, and nothing else. */
 #include "config/complain.h"
 #include "config/config.h"
+#include "config/lines.h"
 #include "config/load.h"
 #include "config_fakes.inc"
 
@@ -239,6 +240,56 @@ static void test_every_type(void **state)
            false);
 }
 
+/* count lines of format with a number each. */
+static void add_lines(struct buffer *text, const char *start, const char *end, int count)
+{
+    for (int i = 0; i < count; i++) {
+        buffer_printf(text, "%s%d%s\n", start, i, end);
+    }
+}
+
+static void expect_first(struct buffer *text, const char *expected)
+{
+    struct config_errors *errors = config_errors_create();
+    const struct config *config = NULL;
+    const char *bytes = buffer_text(text);
+    assert_non_null(bytes);
+    const struct config_text source = {"w.ini", "/", bytes, text->len};
+    assert_int_equal(config_load_texts(&source, 1, errors, &config), -EINVAL);
+    auto_buffer struct buffer line = {0};
+    config_error_write(config_errors_at(errors, 0), &line);
+    assert_string_equal(buffer_text(&line), expected);
+    config_errors_destroy(errors);
+}
+
+static void test_large_files(void **state)
+{
+    (void)state;
+    auto_buffer struct buffer text = {0};
+    buffer_printf(&text, "[gateway]\nname = %0*d\n", LINES_LINE_MAX - 6, 1);
+    expect_first(&text, "w.ini:2: [gateway] the line is longer than 4096 characters");
+    buffer_clear(&text);
+    add_lines(&text, "# ", "", LINES_FILE_MAX / 6);
+    expect_first(&text, "w.ini: the file is larger than 1048576 bytes");
+    buffer_clear(&text);
+    buffer_add_text(&text, "[device a]\ndriver = modbus-tcp\naddress = h:1\n");
+    add_lines(&text, "tag.t", " = 1", LINES_KEYS_MAX - 1);
+    expect_first(&text, "w.ini:5002: [device a] tag.t4998: more than 5000 keys in one section");
+}
+
+static void test_large_sites(void **state)
+{
+    (void)state;
+    auto_buffer struct buffer text = {0};
+    buffer_add_text(&text, "[device a]\ndriver = modbus-tcp\naddress = h:1\n");
+    add_lines(&text, "point.p", " = holding 1", SCAN_READINGS_MAX + 1);
+    expect_first(&text, "w.ini:1: [device a] has more than 4096 points");
+    buffer_clear(&text);
+    buffer_add_text(&text, "[device a{1..9000}]\ndriver = modbus-tcp\naddress = h:1\n"
+                           "[device b{1..9000}]\ndriver = modbus-tcp\naddress = h:1\n");
+    expect_first(&text, "18000 devices are more than 16384");
+}
+
 /* A range says a mistake once, and a hopeless file stops at the bound. */
 static void test_bound(void **state)
 {
@@ -277,6 +328,8 @@ int main(void)
         cmocka_unit_test(test_module_checks),
         cmocka_unit_test(test_advice),
         cmocka_unit_test(test_every_type),
+        cmocka_unit_test(test_large_files),
+        cmocka_unit_test(test_large_sites),
         cmocka_unit_test(test_bound),
         cmocka_unit_test(test_unreadable),
     };
