@@ -118,7 +118,7 @@ static void add_device(struct pipeline *p, struct device *device)
 static void retire_device(struct pipeline *p, struct device *device)
 {
     struct track *track = device->pipeline_data;
-    if (track != NULL) {
+    if (track != NULL && track->device == device) {
         track_detach(p, track);
     }
     device_unref(device);

@@ -356,6 +356,71 @@ static void test_call_sees_what_came_before_it(void **state)
     close_site(site);
 }
 
+struct onlooker {
+    struct site *site;
+    _Atomic bool stop;
+    uint64_t looks;
+};
+
+static void *look(void *arg)
+{
+    struct onlooker *onlooker = arg;
+    struct site *site = onlooker->site;
+    while (!onlooker->stop) {
+        struct reading readings[2];
+        int64_t times_ms[2];
+        struct pipeline_stats stats;
+        size_t count = pipeline_latest(site->pipeline, site->devices[0], readings, times_ms);
+        pipeline_stats(site->pipeline, &stats);
+        onlooker->looks += count + pipeline_live_version(site->pipeline) + stats.queue_peak;
+        pipeline_event(site->pipeline, site->devices[0], "look", "again");
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    }
+    return NULL;
+}
+
+/* As a reload does: the object changes, the name and its seq go on. */
+static void replace(struct site *site, size_t i)
+{
+    struct device *old = site->devices[i];
+    uint64_t seq[STREAM_COUNT];
+    assert_int_equal(pipeline_retire_device(site->pipeline, old), 0);
+    for (size_t s = 0; s < STREAM_COUNT; s++) {
+        seq[s] = old->seq[s];
+    }
+    assert_int_equal(device_create(&config, old->config, old->id, seq, &site->devices[i]), 0);
+    device_unref(old);
+    assert_int_equal(pipeline_add_device(site->pipeline, site->devices[i]), 0);
+}
+
+static void test_devices_change_under_load(void **state)
+{
+    struct site *site = *state;
+    assert_int_equal(open_site(site, 50), 0);
+    struct onlooker onlooker = {.site = site};
+    pthread_t looking, driving;
+    assert_int_equal(pthread_create(&looking, NULL, look, &onlooker), 0);
+    assert_int_equal(pthread_create(&driving, NULL, drive, site->devices[0]), 0);
+    enum { RELOADS = 200 };
+    for (int64_t i = 0; i < RELOADS; i++) {
+        struct two two = make_scan(0, i, i);
+        assert_int_equal(scan_submit(site->devices[1], &two.scan), 0);
+        replace(site, 1);
+    }
+    pthread_join(driving, NULL);
+    onlooker.stop = true;
+    pthread_join(looking, NULL);
+    assert_true(onlooker.looks > 0);
+    pipeline_stop(site->pipeline);
+    struct seen seen = {0};
+    assert_int_equal(
+        store_history(site->store, STREAM_RAW, site->devices[1]->id, 0, INT64_MAX, see, &seen), 0);
+    assert_int_equal(seen.scans, RELOADS);
+    assert_int_equal(seen.last_seq, RELOADS);
+    expect_ledger_adds_up(site, 2 * (RELOADS + site->devices[0]->seq[STREAM_RAW]));
+    close_site(site);
+}
+
 #define with_site(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -364,6 +429,7 @@ int main(void)
         with_site(test_threads_and_ledger),
         with_site(test_push_does_not_wait_for_the_interval),
         with_site(test_windows_over_three_lives),
+        with_site(test_devices_change_under_load),
         with_site(test_call_sees_what_came_before_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
