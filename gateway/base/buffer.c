@@ -44,8 +44,8 @@ uint8_t *buffer_reserve(struct buffer *b, size_t more)
 
 void buffer_add(struct buffer *b, const void *bytes, size_t len)
 {
-    uint8_t *to = buffer_reserve(b, len);
-    if (to != NULL && len > 0) {
+    uint8_t *to = len == 0 ? NULL : buffer_reserve(b, len);
+    if (to != NULL) {
         memcpy(to, bytes, len);
         b->len += len;
     }
