@@ -51,15 +51,12 @@ static int walk(MDB_txn *txn, struct wal_decoder *decoder, const struct state *s
     }
     MDB_val name, value;
     size_t entries = 0;
-    while (rc == 0 && (rc = mdb_cursor_get(cursor, &name, &value, MDB_NEXT)) == 0) {
+    while (rc == 0 && (rc = env_error(mdb_cursor_get(cursor, &name, &value, MDB_NEXT))) == 0) {
         rc = ++entries > stat.ms_entries ? -EBADMSG
                                          : check_entry(&name, &value, decoder, state, whole);
     }
     mdb_cursor_close(cursor);
-    if (rc == MDB_NOTFOUND) {
-        return entries == stat.ms_entries ? 0 : -EBADMSG;
-    }
-    return env_error(rc);
+    return rc != -ENOENT ? rc : entries == stat.ms_entries ? 0 : -EBADMSG;
 }
 
 static int check_state(MDB_txn *txn, struct state *state)
@@ -124,6 +121,7 @@ static int child(const char *path, int locked)
     case -EBADMSG:
     case -ENOENT:
     case -EINVAL:
+    case -EBADF: /* LMDB takes an empty file for a new one and tries to write */
         return 1;
     case -EPERM:
         return EACCES;

@@ -31,6 +31,8 @@ int env_error(int rc)
     case MDB_INVALID:
     case MDB_PAGE_FULL:
     case MDB_CURSOR_FULL:
+    case MDB_INCOMPATIBLE:
+    case MDB_BAD_VALSIZE:
         return -EBADMSG;
     case MDB_READERS_FULL:
         return -EAGAIN;

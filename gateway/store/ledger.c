@@ -63,9 +63,14 @@ static void fill(const struct state *state, size_t i, int uplink, struct ledger_
     }
 }
 
-static bool unknown(const struct state *state, int uplink)
+/* One that was added since the last commit is known, with nothing to its account yet. */
+static bool unknown(struct store *store, const struct state *state, int uplink)
 {
-    return uplink >= STORE_UPLINKS_MAX || (uplink >= 0 && state->uplinks[uplink].name == NULL);
+    if (uplink < 0 || uplink >= STORE_UPLINKS_MAX) {
+        return uplink >= 0;
+    }
+    return state->uplinks[uplink].name == NULL &&
+           store_uplink_name(store, (unsigned)uplink)[0] == '\0';
 }
 
 int store_ledger(struct store *store, int uplink, struct ledger_device **ret_devices,
@@ -77,7 +82,7 @@ int store_ledger(struct store *store, int uplink, struct ledger_device **ret_dev
         return rc;
     }
     struct ledger_device *devices = calloc(state.device_count + 1, sizeof(*devices));
-    if (devices == NULL || unknown(&state, uplink)) {
+    if (devices == NULL || unknown(store, &state, uplink)) {
         rc = devices == NULL ? -ENOMEM : -ENOENT;
         free(devices);
         state_finish(&state);
@@ -110,7 +115,7 @@ int store_ledger_total(struct store *store, int uplink, struct ledger_device *re
     if (rc < 0) {
         return rc;
     }
-    if (unknown(&state, uplink)) {
+    if (unknown(store, &state, uplink)) {
         state_finish(&state);
         return -ENOENT;
     }
