@@ -92,8 +92,8 @@ static void build(struct plan *plan)
     plan->settled = true;
 }
 
-int plan_init(struct plan *plan, const struct registers_point *const *points, const uint32_t *every,
-              size_t count, struct plan_limits limits)
+int plan_init(struct plan *plan, const struct plan_source *sources, size_t count,
+              struct plan_limits limits)
 {
     *plan = (struct plan){.limits = limits, .part_count = count};
     if (count > SCAN_READINGS_MAX) {
@@ -107,13 +107,13 @@ int plan_init(struct plan *plan, const struct registers_point *const *points, co
     }
     plan->all_equal = true;
     for (size_t i = 0; i < count; i++) {
-        plan->all_equal = plan->all_equal && every[i] <= 1;
+        plan->all_equal = plan->all_equal && sources[i].every <= 1;
         plan->parts[i] = (struct plan_part){
             .point = (uint16_t)i,
-            .first = points[i]->first,
-            .width = points[i]->width,
-            .table = points[i]->table,
-            .every = every[i] > 0 ? every[i] : 1,
+            .first = sources[i].point->first,
+            .width = sources[i].point->width,
+            .table = sources[i].point->table,
+            .every = sources[i].every > 0 ? sources[i].every : 1,
         };
     }
     qsort(plan->parts, count, sizeof(*plan->parts), compare_parts);

@@ -53,10 +53,15 @@ struct plan_refusal {
     uint16_t part, parts;
 };
 
-/* every[i] belongs to points[i]; both may go after the call. -ENOMEM, or -EINVAL for more than
- * SCAN_READINGS_MAX points. */
-must_check int plan_init(struct plan *plan, const struct registers_point *const *points,
-                         const uint32_t *every, size_t count, struct plan_limits limits);
+/* A point as the plan is told of it; the i-th becomes point i. */
+struct plan_source {
+    const struct registers_point *point;
+    uint32_t every;
+};
+
+/* The sources may go after the call. -ENOMEM, or -EINVAL for more than SCAN_READINGS_MAX. */
+must_check int plan_init(struct plan *plan, const struct plan_source *sources, size_t count,
+                         struct plan_limits limits);
 void plan_finish(struct plan *plan);
 
 /* Whether requests[i] is read in poll number `poll` (from 0; the first reads everything). */

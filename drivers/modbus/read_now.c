@@ -18,13 +18,17 @@ struct read_now {
 
 static int ask_next(struct read_now *read);
 
-static void forget(struct read_now *read)
+static void unlink_read(struct read_now *read)
 {
     struct read_now **at = &read->poller->reads;
-    while (*at != read) {
+    while (*at != NULL && *at != read) {
         at = &(*at)->next;
     }
     *at = read->next;
+}
+
+static void destroy(struct read_now *read)
+{
     json_decref(read->shown);
     free(read->points);
     free(read);
@@ -38,7 +42,8 @@ static void finish(struct read_now *read, int error, const char *why)
         result = json_pack("{s:s, s:O}", "device", read->poller->device->config->name, "points",
                            read->shown);
     }
-    forget(read);
+    unlink_read(read);
+    destroy(read);
     request->done(request, result == NULL && error == 0 ? -ENOMEM : error, why, result);
 }
 
@@ -177,21 +182,23 @@ int read_now_begin(struct poller *poller, struct driver_request *request)
         .ask = {.unit = (uint8_t)poller->settings->unit, .done = on_result},
         .shown = json_array(),
     };
-    poller->reads = read;
     int r = read->shown == NULL ? -ENOMEM : choose_points(read);
     if (r == 0) {
         r = ask_next(read);
     }
     if (r != 0) {
-        forget(read);
+        destroy(read);
+        return r;
     }
-    return r;
+    poller->reads = read;
+    return 0;
 }
 
 void read_now_cancel_all(struct poller *poller)
 {
-    while (poller->reads != NULL) {
-        session_cancel(poller->session, &poller->reads->ask);
-        finish(poller->reads, -ECANCELED, "the device was taken out of service");
+    for (struct read_now *read = poller->reads, *next; read != NULL; read = next) {
+        next = read->next;
+        session_cancel(poller->session, &read->ask);
+        finish(read, -ECANCELED, "the device was taken out of service");
     }
 }

@@ -38,9 +38,9 @@ const char *registers_order_name(unsigned order)
 
 int registers_parse_table(const char *word, uint8_t *ret_table)
 {
-    for (uint8_t i = 0; i < REGISTERS_TABLES; i++) {
+    for (unsigned i = 0; i < REGISTERS_TABLES; i++) {
         if (strcmp(word, tables[i]) == 0) {
-            *ret_table = i;
+            *ret_table = (uint8_t)i;
             return 0;
         }
     }
@@ -49,9 +49,9 @@ int registers_parse_table(const char *word, uint8_t *ret_table)
 
 int registers_parse_order(const char *word, uint8_t *ret_order)
 {
-    for (uint8_t i = 0; i < ARRAY_SIZE(orders); i++) {
+    for (unsigned i = 0; i < ARRAY_SIZE(orders); i++) {
         if (strcasecmp(word, orders[i]) == 0) {
-            *ret_order = i;
+            *ret_order = (uint8_t)i;
             return 0;
         }
     }
@@ -59,7 +59,7 @@ int registers_parse_order(const char *word, uint8_t *ret_order)
 }
 
 /* The N of "string:N" or "bit:N". */
-static int parse_detail(uint8_t type, const char *digits, uint16_t *ret_detail)
+static int parse_detail(unsigned type, const char *digits, uint16_t *ret_detail)
 {
     unsigned long min = type == REGISTERS_STRING ? 1 : 0;
     unsigned long max = type == REGISTERS_STRING ? REGISTERS_TEXT_MAX : 15;
@@ -79,7 +79,7 @@ static int parse_detail(uint8_t type, const char *digits, uint16_t *ret_detail)
 int registers_parse_type(const char *word, uint8_t *ret_type, uint16_t *ret_detail)
 {
     size_t len = strcspn(word, ":");
-    for (uint8_t i = 0; i < REGISTERS_TYPES; i++) {
+    for (unsigned i = 0; i < REGISTERS_TYPES; i++) {
         if (strncmp(word, types[i].name, len) != 0 || types[i].name[len] != '\0') {
             continue;
         }
@@ -89,7 +89,7 @@ int registers_parse_type(const char *word, uint8_t *ret_type, uint16_t *ret_deta
             (wants_detail && parse_detail(i, word + len + 1, &detail) != 0)) {
             return -EINVAL;
         }
-        *ret_type = i;
+        *ret_type = (uint8_t)i;
         *ret_detail = detail;
         return 0;
     }

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum session_state { IDLE, RESOLVING, CONNECTING, PAUSING, READY, WAITING };
+enum session_state { IDLE, RESOLVING, CONNECTING, PAUSING, READY, WAITING, GONE };
 
 enum { HASH_SLOTS = 1024, RECEIVE_SIZE = 2 * MBAP_FRAME_MAX };
 
@@ -19,6 +19,8 @@ struct session_pool {
     struct schedule *schedule;
     struct resolver *resolver;
     struct session *slots[HASH_SLOTS];
+    struct session *gone; /* given back, not freed yet */
+    struct schedule_timer reaper;
 };
 
 struct session {
@@ -60,6 +62,7 @@ struct session {
 
 static void proceed(struct session *session);
 static void on_timer(struct schedule_timer *timer);
+static void reap(struct schedule_timer *timer);
 static void on_socket(evutil_socket_t fd, short what, void *user);
 
 /* --- endpoints --- */
@@ -73,6 +76,7 @@ int session_pool_create(struct event_base *base, struct schedule *schedule,
     }
     pool->base = base;
     pool->schedule = schedule;
+    pool->reaper.fire = reap;
     int r = resolver_create(base, &pool->resolver);
     if (r != 0) {
         free(pool);
@@ -80,15 +84,6 @@ int session_pool_create(struct event_base *base, struct schedule *schedule,
     }
     *ret_pool = pool;
     return 0;
-}
-
-void session_pool_destroy(struct session_pool *pool)
-{
-    if (pool == NULL) {
-        return;
-    }
-    resolver_destroy(pool->resolver);
-    free(pool);
 }
 
 static int parse_port(const char *digits, uint16_t *ret_port)
@@ -211,38 +206,46 @@ static void close_connection(struct session *session)
     session->generation++;
 }
 
-static void destroy_unused(struct session *session)
+/* Callbacks may give a session back that is still on the stack: it is freed on the next tick. */
+void session_put(struct session *session)
 {
-    if (session->users > 0 || session->pins > 0) {
+    if (session == NULL || --session->users > 0) {
         return;
     }
+    struct session_pool *pool = session->pool;
     close_connection(session);
-    struct session **at = slot_of(session->pool, session->host, session->port);
+    session->state = GONE;
+    struct session **at = slot_of(pool, session->host, session->port);
     while (*at != session) {
         at = &(*at)->next;
     }
     *at = session->next;
-    event_free(session->event);
-    free(session);
+    session->next = pool->gone;
+    pool->gone = session;
+    schedule_set(pool->schedule, &pool->reaper, 0);
 }
 
-void session_put(struct session *session)
+static void reap(struct schedule_timer *timer)
 {
-    if (session != NULL) {
-        session->users--;
-        destroy_unused(session);
+    struct session_pool *pool = (struct session_pool *)((char *)timer -
+                                                        offsetof(struct session_pool, reaper));
+    while (pool->gone != NULL) {
+        struct session *session = pool->gone;
+        pool->gone = session->next;
+        event_free(session->event);
+        free(session);
     }
 }
 
-static void pin(struct session *session)
+void session_pool_destroy(struct session_pool *pool)
 {
-    session->pins++;
-}
-
-static void unpin(struct session *session)
-{
-    session->pins--;
-    destroy_unused(session);
+    if (pool == NULL) {
+        return;
+    }
+    schedule_cancel(pool->schedule, &pool->reaper);
+    reap(&pool->reaper);
+    resolver_destroy(pool->resolver);
+    free(pool);
 }
 
 unsigned session_users(const struct session *session)
@@ -318,14 +321,12 @@ static void conclude(struct session *session, struct session_result *result)
     session->active = NULL;
     result->rtt_us = (now_ns - session->sent_ns) / 1000;
     result->cost_ms = (now_ns - session->began_ns) / 1000000;
-    pin(session);
     if (request != NULL) {
         result->mismatches = session->mismatches;
         session->mismatches = 0;
         request->done(request, result);
     }
     proceed(session);
-    unpin(session);
 }
 
 static void fail(struct session *session, enum device_error error, int detail)
@@ -348,7 +349,6 @@ static void fail_all(struct session *session, enum device_error error, int detai
     struct session_request failed = {.next = &failed, .previous = &failed};
     close_connection(session);
     session->resolved_ms = 0;
-    pin(session);
     session->failing = true;
     while (session->waiting.next != &session->waiting) {
         struct session_request *request = session->waiting.next;
@@ -368,7 +368,6 @@ static void fail_all(struct session *session, enum device_error error, int detai
     }
     session->failing = false;
     proceed(session);
-    unpin(session);
 }
 
 /* The peer closed. A connection that had been idle may just have been too old for the peer: what
@@ -656,7 +655,6 @@ static void on_socket(evutil_socket_t fd, short what, void *user)
 {
     (void)fd;
     struct session *session = user;
-    pin(session);
     if (session->state == CONNECTING) {
         connected(session);
     } else {
@@ -668,5 +666,4 @@ static void on_socket(evutil_socket_t fd, short what, void *user)
             receive(session);
         }
     }
-    unpin(session);
 }

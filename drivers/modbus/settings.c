@@ -228,22 +228,22 @@ void modbus_check_device(const struct config_device *device, struct config_error
 int modbus_plan_device(const struct config_device *device, struct plan *ret_plan)
 {
     const struct modbus_settings *settings = device->settings;
-    size_t count = device->points.count;
-    auto_free const struct registers_point **points = calloc(count + 1, sizeof(*points));
-    auto_free uint32_t *every = calloc(count + 1, sizeof(*every));
-    if (points == NULL || every == NULL) {
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i < count; i++) {
-        points[i] = modbus_point(device, i);
-        every[i] = device->points.list[i].every;
-    }
     const struct plan_limits limits = {
         .max_gap = (unsigned)settings->max_gap,
         .largest_request = (unsigned)settings->largest_request,
         .one_request_per_point = settings->one_request_per_point,
     };
-    return plan_init(ret_plan, points, every, count, limits);
+    size_t count = device->points.count;
+    struct plan_source *sources = calloc(count + 1, sizeof(*sources));
+    if (sources == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
+        sources[i] = (struct plan_source){modbus_point(device, i), device->points.list[i].every};
+    }
+    int r = plan_init(ret_plan, sources, count, limits);
+    free(sources);
+    return r;
 }
 
 int modbus_describe_plan(const struct config_device *device, struct buffer *ret_text)

@@ -246,6 +246,23 @@ static int parse_words(const struct cli *cli, const char *unit, const char *time
     return CLI_GO;
 }
 
+static int report(const struct cli *cli, const struct poll *poll)
+{
+    bool good = poll->taken == poll->count;
+    char failure[160];
+    describe_failure(poll, failure, sizeof(failure));
+    if (cli->json) {
+        print_json(poll, good ? NULL : failure);
+    } else if (!good) {
+        fprintf(stderr, "windrow poll: %s\n", failure);
+    } else if (is_bits(poll)) {
+        print_bits(poll);
+    } else {
+        print_registers(poll);
+    }
+    return good ? COMMAND_GOOD : COMMAND_NOT_WELL;
+}
+
 static int run_poll(int argc, char **argv)
 {
     const char *unit = NULL, *timeout = NULL;
@@ -260,24 +277,14 @@ static int run_poll(int argc, char **argv)
     if (r != CLI_GO) {
         return r;
     }
-    auto_free uint8_t *data = calloc(poll.count, 2);
-    poll.data = data;
-    r = data == NULL ? -ENOMEM : read_all(&poll);
-    if (r != 0) {
-        fprintf(stderr, "windrow poll: %s\n", strerror(-r));
-        return COMMAND_NOT_WELL;
-    }
-    bool good = poll.taken == poll.count;
-    char failure[160];
-    describe_failure(&poll, failure, sizeof(failure));
-    if (cli.json) {
-        print_json(&poll, good ? NULL : failure);
-    } else if (!good) {
-        fprintf(stderr, "windrow poll: %s\n", failure);
-    } else if (is_bits(&poll)) {
-        print_bits(&poll);
+    poll.data = calloc((size_t)poll.count + 1, 2);
+    r = poll.data == NULL ? -ENOMEM : read_all(&poll);
+    if (r == 0) {
+        r = report(&cli, &poll);
     } else {
-        print_registers(&poll);
+        fprintf(stderr, "windrow poll: %s\n", strerror(-r));
+        r = COMMAND_NOT_WELL;
     }
-    return good ? COMMAND_GOOD : COMMAND_NOT_WELL;
+    free(poll.data);
+    return r;
 }

@@ -16,8 +16,7 @@ struct hole {
 
 struct map {
     struct registers_point points[POINTS_MAX];
-    const struct registers_point *pointers[POINTS_MAX];
-    uint32_t every[POINTS_MAX];
+    struct plan_source sources[POINTS_MAX];
     size_t count;
     struct hole holes[HOLES_MAX];
     size_t hole_count;
@@ -40,8 +39,8 @@ static void read_map(const uint8_t *data, size_t size, struct map *map)
         width = width > map->limits.largest_request ? map->limits.largest_request : width;
         map->points[map->count] = (struct registers_point){
             .table = table, .first = (uint16_t)first, .width = (uint16_t)width};
-        map->pointers[map->count] = &map->points[map->count];
-        map->every[map->count] = (data[i] & 3) == 3 ? 5 : 1;
+        map->sources[map->count] = (struct plan_source){&map->points[map->count],
+                                                        (data[i] & 3) == 3 ? 5 : 1};
         map->count++;
     }
 }
@@ -129,7 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     read_map(data, size, &map);
-    if (plan_init(&plan, map.pointers, map.every, map.count, map.limits) != 0) {
+    if (plan_init(&plan, map.sources, map.count, map.limits) != 0) {
         return 0;
     }
     settle(&map, &plan);

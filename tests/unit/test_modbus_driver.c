@@ -7,6 +7,13 @@
 #include "modbus_peer.h"
 
 #include <errno.h>
+#include <math.h>
+#include <string.h>
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+/* clang-format on */
 
 enum { POINTS_MAX = 80 };
 
@@ -237,7 +244,7 @@ static void test_a_gap_is_marked_once(void **state)
     assert_int_equal(rig->scan->count, 3);
     assert_int_equal(reading_of(rig, 0)->quality, QUALITY_BAD_TIMEOUT);
     scans = rig->scans;
-    run_for(f->base, 300);
+    peer_run(f->base, 300);
     assert_int_equal(rig->scans, scans);
     assert_int_equal(errors_of(rig, DEVICE_ERROR_TIMEOUT), BREAKER_FAILURES);
     f->peer.mode = PEER_GOOD;
@@ -312,7 +319,7 @@ static void neighbours_of_a_dead_unit(struct fixture *f, uint32_t silent, uint32
     f->peer.unreachable_units = unreachable;
     run_until(f->base, 4000, atomic_load(&f->rigs[1].device.health.state) == DEVICE_DEAD);
     unsigned before = f->rigs[0].scans, probes = f->peer.unit_requests[2];
-    run_for(f->base, 1800); /* 30 periods, one probe at most */
+    peer_run(f->base, 1800); /* 30 periods, one probe at most */
     assert_true(f->rigs[0].scans - before >= 28);
     assert_in_range(f->peer.unit_requests[2] - probes, 0, 2);
     assert_int_equal(f->peer.accepted, 1);

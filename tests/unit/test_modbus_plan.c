@@ -13,13 +13,11 @@ static const struct plan_limits defaults = {.max_gap = 16, .largest_request = 12
 static void plan_of(struct plan *plan, const struct registers_point *points, const uint32_t *every,
                     size_t count, struct plan_limits limits)
 {
-    const struct registers_point *pointers[2100];
-    uint32_t ones[2100];
+    struct plan_source sources[2100];
     for (size_t i = 0; i < count; i++) {
-        pointers[i] = &points[i];
-        ones[i] = 1;
+        sources[i] = (struct plan_source){&points[i], every != NULL ? every[i] : 1};
     }
-    assert_int_equal(plan_init(plan, pointers, every != NULL ? every : ones, count, limits), 0);
+    assert_int_equal(plan_init(plan, sources, count, limits), 0);
 }
 
 /* Registers 0 to count - 1, one point each. */
@@ -252,12 +250,12 @@ static void test_no_points_and_too_many(void **state)
 {
     (void)state;
     struct plan plan;
-    const struct registers_point *one = &(struct registers_point){.width = 1};
+    const struct registers_point point = {.width = 1};
+    const struct plan_source one = {&point, 1};
     plan_of(&plan, NULL, NULL, 0, defaults);
     assert_int_equal(plan.request_count, 0);
     plan_finish(&plan);
-    assert_int_equal(plan_init(&plan, &one, (uint32_t[]){1}, SCAN_READINGS_MAX + 1, defaults),
-                     -EINVAL);
+    assert_int_equal(plan_init(&plan, &one, SCAN_READINGS_MAX + 1, defaults), -EINVAL);
 }
 
 int main(void)

@@ -4,6 +4,13 @@
 #include "modbus_peer.h"
 
 #include <errno.h>
+#include <math.h>
+#include <string.h>
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+/* clang-format on */
 
 struct asked {
     struct session_request request; /* first */
