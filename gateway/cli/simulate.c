@@ -108,7 +108,7 @@ static int parse_words(const struct words *words, struct simulator_options *opti
 static int run(int argc, char **argv)
 {
     struct simulator_options options = {.listen = "127.0.0.1:5020", .seed = 1, .step_ms = 1000};
-    struct words words = {NULL};
+    struct words words = {.turbines = NULL};
     bool print_profile = false;
     uint64_t points = 20;
     const struct cli_option table[] = {

@@ -114,7 +114,7 @@ static int parse_faults(const struct faults *faults, char **reject, struct sink_
 static int run(int argc, char **argv)
 {
     struct sink_options options = {.listen = "127.0.0.1:8443"};
-    struct faults faults = {NULL};
+    struct faults faults = {.fail = NULL};
     const struct cli_option table[] = {
         {.name = "--listen", .value = &options.listen},
         {.name = "--db", .value = &options.db},
