@@ -1,0 +1,100 @@
+#include "gateway/store/store.h"
+
+#include "gateway/base/clock.h"
+#include "gateway/cli/offline.h"
+#include "gateway/cli/text.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static int run_store(int argc, char **argv);
+
+const struct command command_store = {
+    .name = "store",
+    .arguments = "stat|verify",
+    .summary = "the local store: its size and content, or every block checked",
+    .help = "  stat            size, what waits, what it holds\n"
+            "  verify          reads every block and checks it; exit 1 when one is damaged\n"
+            "  Both read only, with the daemon running or not.\n",
+    .run = run_store,
+};
+
+static void line(const char *title, struct buffer *b)
+{
+    printf("%s%-12s%s%s\n", tone_code(TONE_DIM), title, tone_code(TONE_PLAIN), buffer_text(b));
+    buffer_clear(b);
+}
+
+static int show_stat(const struct cli *cli, const struct client *client, struct store *store)
+{
+    struct store_stat stat;
+    store_stat(store, &stat);
+    if (cli->json) {
+        answer_print(json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "id", store_id(store), "dir",
+                               client->data_dir, "waiting", (json_int_t)stat.waiting, "oldest_ms",
+                               (json_int_t)stat.oldest_ms, "bytes", (json_int_t)stat.bytes,
+                               "max_bytes", (json_int_t)stat.max_bytes, "blocks",
+                               (json_int_t)stat.blocks));
+        return COMMAND_GOOD;
+    }
+    auto_buffer struct buffer b = {0};
+    buffer_printf(&b, "%s in %s", store_id(store), client->data_dir);
+    line("store", &b);
+    text_bytes(&b, stat.bytes);
+    buffer_add_text(&b, " of ");
+    text_bytes(&b, stat.max_bytes);
+    line("size", &b);
+    text_count(&b, stat.blocks);
+    line("blocks", &b);
+    text_count(&b, stat.waiting);
+    buffer_add_text(&b, " readings");
+    if (stat.oldest_ms != 0) {
+        buffer_add_text(&b, ", the oldest from ");
+        text_age(&b, clock_wall_ms(), stat.oldest_ms);
+    }
+    line("waiting", &b);
+    return COMMAND_GOOD;
+}
+
+static int verify(const struct cli *cli, struct store *store)
+{
+    uint64_t blocks = 0, bad = 0;
+    int r = store_verify(store, &blocks, &bad);
+    if (r < 0) {
+        fprintf(stderr, "windrow store: it does not read: %s\n", strerror(-r));
+        return COMMAND_NOT_WELL;
+    }
+    if (cli->json) {
+        answer_print(json_pack("{s:I, s:I}", "blocks", (json_int_t)blocks, "bad", (json_int_t)bad));
+    } else if (bad == 0) {
+        printf("%" PRIu64 " blocks, %sall of them sound%s\n", blocks, tone_code(TONE_GOOD),
+               tone_code(TONE_PLAIN));
+    } else {
+        printf("%" PRIu64 " blocks, %s%" PRIu64 " of them damaged%s: their readings are lost, all "
+               "others are not\n",
+               blocks, tone_code(TONE_BAD), bad, tone_code(TONE_PLAIN));
+    }
+    return bad == 0 ? COMMAND_GOOD : COMMAND_NOT_WELL;
+}
+
+static int run_store(int argc, char **argv)
+{
+    struct cli cli;
+    int r = cli_parse(&command_store, argc, argv, NULL, 0, 1, 1, &cli);
+    if (r != CLI_GO) {
+        return r;
+    }
+    bool stat = strcmp(cli.words[0], "stat") == 0;
+    if (!stat && strcmp(cli.words[0], "verify") != 0) {
+        return cli_usage_error(&command_store, "'%s' is neither stat nor verify", cli.words[0]);
+    }
+    struct client client;
+    client_find(&cli, &client);
+    struct store *store = offline_open(&command_store, &cli, &client);
+    if (store == NULL) {
+        return COMMAND_NOT_WELL;
+    }
+    int status = stat ? show_stat(&cli, &client, store) : verify(&cli, store);
+    store_close(store);
+    return status;
+}
