@@ -36,8 +36,10 @@ static void on_done(void *user, int error, const char *why, json_t *result)
     }
     json_decref(result);
     auto_buffer struct buffer body = {0};
-    reply_write_error(&body, error == -ETIMEDOUT ? "timeout" : "device",
-                      why != NULL && why[0] != '\0' ? why : strerror(error < 0 ? -error : error));
+    char message[200];
+    snprintf(message, sizeof message, "the device does not give its values: %s",
+             why != NULL && why[0] != '\0' ? why : strerror(error < 0 ? -error : error));
+    reply_write_error(&body, error == -ETIMEDOUT ? "timeout" : "device", message);
     ticket_answer(user, error == -ETIMEDOUT ? 504 : 502, NULL, &body);
 }
 
@@ -47,7 +49,7 @@ static void refuse(struct evhttp_request *request, int r, const char *device)
         reply_error(request, 404, "no_such_device", "there is no device '%s'", device);
     } else if (r == -ENOSYS) {
         reply_error(request, 501, "cannot", "the driver of '%s' cannot read off schedule", device);
-    } else if (r == -EBUSY) {
+    } else if (r == -EBUSY || r == -ENOBUFS) {
         reply_error(request, 503, "busy", "too many questions at once: try again");
     } else {
         reply_error(request, 500, "internal", "%s", strerror(-r));

@@ -58,11 +58,12 @@ static void add_row(struct table *table, const json_t *point)
                error[0] != '\0' ? error : (good ? "" : text_quality(quality)));
 }
 
-static void add_decodings(struct table *table, const char *type, const json_t *orders)
+/* One register has no word order: two columns tell all. */
+static void add_decodings(struct table *table, const char *type, const json_t *orders,
+                          const char *const *names, size_t count)
 {
-    static const char *const names[] = {"ABCD", "CDAB", "BADC", "DCBA"};
     table_cell(table, TONE_PLAIN, "%s", type);
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+    for (size_t i = 0; i < count; i++) {
         auto_buffer struct buffer b = {0};
         const json_t *value = json_object_get(orders, names[i]);
         if (json_is_real(value)) {
@@ -77,21 +78,23 @@ static void add_decodings(struct table *table, const char *type, const json_t *o
 /* Every type of that width in every byte order. */
 static void print_decodings(json_t *point)
 {
+    static const char *const names[] = {"ABCD", "BADC", "CDAB", "DCBA"};
     const char *type;
     json_t *orders, *decodings = json_object_get(point, "decodings");
     if (json_object_size(decodings) == 0) {
         return;
     }
+    bool single = json_array_size(json_object_get(point, "registers")) == 1;
     auto_buffer struct buffer words = {0};
     write_registers(&words, point);
     printf("\n%s%s%s  %s\n", tone_code(TONE_BOLD), answer_text(point, "name"),
            tone_code(TONE_PLAIN), buffer_text(&words));
     auto_table struct table table;
-    table_begin(&table, "AS|>ABCD|>CDAB|>BADC|>DCBA");
+    table_begin(&table, single ? "AS|>ABCD|>BADC" : "AS|>ABCD|>BADC|>CDAB|>DCBA");
     table.indent = 2;
     json_object_foreach(decodings, type, orders)
     {
-        add_decodings(&table, type, orders);
+        add_decodings(&table, type, orders, names, single ? 2 : 4);
     }
     table_print(&table, stdout);
 }
@@ -167,7 +170,11 @@ static int run_read(int argc, char **argv)
     r = client_ask(&client, "/v1/read", question, &answer);
     json_decref(question);
     if (r < 0) {
-        return client_complain(&command_read, &cli, &client, r, answer);
+        int status = client_complain(&command_read, &cli, &client, r, answer);
+        if (r == -EREMOTEIO && !cli.json) {
+            fprintf(stderr, "`windrow devices %s` says how it has been.\n", cli.words[0]);
+        }
+        return status;
     }
     int status = COMMAND_GOOD;
     if (cli.json) {

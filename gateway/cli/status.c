@@ -39,8 +39,8 @@ static void show_gateway(const json_t *answer)
     if (json_is_true(json_object_get(json_object_get(answer, "clock"), "synchronised"))) {
         puts("synchronised");
     } else {
-        printf("%snot synchronised%s: readings are marked uncertain; is an NTP server reachable?\n",
-               tone_code(TONE_WARN), tone_code(TONE_PLAIN));
+        printf("%snot synchronised%s: readings are marked uncertain (NTP?)\n", tone_code(TONE_WARN),
+               tone_code(TONE_PLAIN));
     }
 }
 
@@ -151,7 +151,7 @@ static void show_uplink(const json_t *uplink, int64_t now_ms)
     buffer_clear(&b);
     text_clean(&b, answer_text(uplink, "last_error"));
     if (b.len > 0) {
-        printf("%10s%s%s%s\n", "", tone_code(TONE_BAD), buffer_text(&b), tone_code(TONE_PLAIN));
+        text_wrap(stdout, 10, TONE_BAD, buffer_text(&b));
         buffer_clear(&b);
         text_span(&b, (answer_int(uplink, "retry_in_ms") + 999) / 1000);
         buffer_add_text(&b, "; last delivery ");

@@ -30,19 +30,16 @@ static int show_stat(const struct cli *cli, const struct client *client, struct 
     struct store_stat stat;
     store_stat(store, &stat);
     if (cli->json) {
-        answer_print(json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "id", store_id(store), "dir",
+        answer_print(json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "id", store_id(store), "dir",
                                client->data_dir, "waiting", (json_int_t)stat.waiting, "oldest_ms",
                                (json_int_t)stat.oldest_ms, "bytes", (json_int_t)stat.bytes,
-                               "max_bytes", (json_int_t)stat.max_bytes, "blocks",
-                               (json_int_t)stat.blocks));
+                               "blocks", (json_int_t)stat.blocks));
         return COMMAND_GOOD;
     }
     auto_buffer struct buffer b = {0};
     buffer_printf(&b, "%s in %s", store_id(store), client->data_dir);
     line("store", &b);
     text_bytes(&b, stat.bytes);
-    buffer_add_text(&b, " of ");
-    text_bytes(&b, stat.max_bytes);
     line("size", &b);
     text_count(&b, stat.blocks);
     line("blocks", &b);

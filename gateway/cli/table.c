@@ -91,29 +91,31 @@ static void print_cut(const char *text, size_t room, FILE *out)
     fputs(text_is_utf8() ? "…" : "~", out);
 }
 
+/* Blanks are owed until something follows them: no line ends in blanks. */
 static void print_cell(const struct table *table, size_t column, const char *cell, size_t width,
-                       size_t room, FILE *out)
+                       size_t room, size_t *owed, FILE *out)
 {
     enum tone tone = (enum tone)cell[0];
     const char *text = cell + 1;
-    size_t own = width_of(text);
-    int padding = own < width ? (int)(width - own) : 0;
-    bool last = column + 1 == table->columns;
-    if (table->right[column]) {
-        fprintf(out, "%*s", padding, "");
-    }
-    bool toned = tone != TONE_PLAIN && text[0] != '\0';
-    fputs(toned ? tone_code(tone) : "", out);
-    if (last && room > 0) {
-        print_cut(text, room, out);
+    size_t own = width_of(text), padding = own < width ? width - own : 0;
+    bool last = column + 1 == table->columns, right = table->right[column];
+    if (own > 0) {
+        fprintf(out, "%*s", (int)(*owed + (right ? padding : 0)), "");
+        *owed = right ? 0 : padding;
+        fputs(tone != TONE_PLAIN ? tone_code(tone) : "", out);
+        if (last && room > 0) {
+            print_cut(text, room, out);
+        } else {
+            fputs(text, out);
+        }
+        fputs(tone != TONE_PLAIN ? tone_code(TONE_PLAIN) : "", out);
     } else {
-        fputs(text, out);
+        *owed += width;
     }
-    fputs(toned ? tone_code(TONE_PLAIN) : "", out);
-    if (!table->right[column] && !last) {
-        fprintf(out, "%*s", padding, "");
+    *owed += 2;
+    if (last) {
+        fputc('\n', out);
     }
-    fputs(last ? "\n" : "  ", out);
 }
 
 /* What is left of the terminal for the last column; 0: it is not cut. */
@@ -138,15 +140,13 @@ void table_print(struct table *table, FILE *out)
         return;
     }
     measure(table, widths, &titled);
-    size_t room = last_room(table, widths);
+    size_t room = last_room(table, widths), owed = 0;
     const char *at = (const char *)table->cells.data;
     for (size_t i = 0; i < table->count; i++) {
         size_t column = i % table->columns;
         if (titled || i >= table->columns) {
-            if (column == 0) {
-                fprintf(out, "%*s", (int)table->indent, "");
-            }
-            print_cell(table, column, at, widths[column], room, out);
+            owed = column == 0 ? table->indent : owed;
+            print_cell(table, column, at, widths[column], room, &owed, out);
         }
         at += strlen(at + 1) + 2;
     }

@@ -137,3 +137,21 @@ void text_sparkline(struct buffer *b, const double *values, size_t count)
         buffer_add_text(b, isfinite(values[i]) ? steps[(size_t)(share * 7.999)] : " ");
     }
 }
+
+void text_wrap(FILE *out, size_t indent, enum tone tone, const char *text)
+{
+    size_t columns = text_columns();
+    size_t width = (columns > indent + 20 ? columns : 80) - indent;
+    while (*text != '\0') {
+        size_t len = strlen(text), cut = len;
+        if (len > width) {
+            for (cut = width; cut > 0 && text[cut] != ' '; cut--) {
+            }
+            cut = cut > 0 ? cut : strcspn(text, " ");
+        }
+        fprintf(out, "%*s%s%.*s%s\n", (int)indent, "", tone != TONE_PLAIN ? tone_code(tone) : "",
+                (int)cut, text, tone != TONE_PLAIN ? tone_code(TONE_PLAIN) : "");
+        text += cut;
+        text += strspn(text, " ");
+    }
+}
