@@ -8,12 +8,16 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 
 /* The limits of max_size: 32-bit address spaces hold a map of 1 GiB, 2047 MiB does not open. */
 static const uint64_t max_bytes_most = sizeof(size_t) < 8 ? 960ull << 20 : 1ull << 42;
 static const uint64_t max_bytes_default = sizeof(size_t) < 8 ? 960ull << 20 : 16ull << 30;
 static const uint64_t map_bytes_most = sizeof(size_t) < 8 ? 1ull << 30 : 1ull << 43;
 static const uint64_t max_bytes_least = 512 * 1024;
+
+/* The child that checks for a writer shares its lock for a moment, also when that is killed. */
+enum { LOCK_TRIES = 10, LOCK_PAUSE_NS = 20000000 };
 
 int birth_lock(const char *dir, int *ret_fd)
 {
@@ -25,8 +29,16 @@ int birth_lock(const char *dir, int *ret_fd)
     if (fd < 0) {
         return -errno;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    int rc = -EBUSY;
+    for (unsigned i = 0; i < LOCK_TRIES && rc == -EBUSY; i++) {
+        rc = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno == EWOULDBLOCK ? -EBUSY : -errno;
+        if (rc == -EBUSY) {
+            struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
+            nanosleep(&pause, NULL);
+        }
+    }
+    if (rc < 0) {
+        return rc;
     }
     *ret_fd = take_fd(fd);
     return 0;

@@ -6,6 +6,7 @@
 #include "gateway/store/wal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -102,6 +103,8 @@ static int check_within(struct env *env, const char *path)
 /* In the child: 0 sound, 1 damaged, otherwise an errno. */
 static int child(const char *path, int locked)
 {
+    /* The writer's lock is among them: it must not outlive a writer that is killed now. */
+    close_range(STDERR_FILENO + 1, UINT_MAX, 0);
     struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
     static const int fatal[] = {SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL};
