@@ -56,10 +56,141 @@ static void test_append_take_settle(void **unused)
     fixture_remove(dir);
 }
 
+static void test_what_is_no_scan_is_refused(void **unused)
+{
+    (void)unused;
+    char *dir = fixture_dir();
+    struct store *store = fixture_open(dir, &fixture_settings);
+    uint32_t device = fixture_device(store, "t", 3);
+    auto_free struct scan *scan = fixture_scan(STREAM_RAW, device, 5, 3);
+    assert_int_equal(store_append(store, scan), 0);
+    assert_int_equal(store_append(store, scan), -EINVAL); /* the same seq again */
+    scan->seq = 6;
+    scan->device = device + 1;
+    assert_int_equal(store_append(store, scan), -EINVAL);
+    scan->device = device;
+    scan->stream = STREAM_COUNT;
+    assert_int_equal(store_append(store, scan), -EINVAL);
+    scan->stream = STREAM_RAW;
+    scan->readings[1].kind = VALUE_TEXT;
+    scan->readings[1].text.offset = 1;
+    scan->readings[1].text.len = UINT32_MAX;
+    assert_int_equal(store_append(store, scan), -EINVAL);
+    scan->readings[1].kind = VALUE_KINDS;
+    assert_int_equal(store_append(store, scan), -EINVAL);
+    uint32_t id;
+    uint16_t point;
+    assert_int_equal(store_device(store, "", "", &id), -EINVAL);
+    assert_int_equal(store_point(store, device + 7, "p", "", &point), -EINVAL);
+    store_close(store);
+    fixture_remove(dir);
+}
+
+static void test_names_have_versions_and_notes_last(void **unused)
+{
+    (void)unused;
+    char *dir = fixture_dir();
+    struct store *store = fixture_open(dir, &fixture_settings);
+    uint32_t device = fixture_device(store, "t", 3), again;
+    const struct store_names *before = store_names(store, device);
+    uint16_t point;
+    assert_int_equal(store_point(store, device, "p1", "kW", &point), 0);
+    assert_int_equal(point, 1);
+    assert_int_equal(store_device(store, "t", "{}", &again), 0);
+    assert_int_equal(again, device);
+    assert_string_equal(before->points[1].unit, "m/s"); /* what was handed out stays */
+    assert_string_equal(before->tags_json, "{\"type\":\"V90\"}");
+    store_set_note(store, "closed.scada", 1769855400000);
+    store_set_note(store, "closed.scada", 1769856000000);
+    assert_int_equal(store_commit(store), 0);
+    store_close(store);
+
+    store = fixture_open(dir, &fixture_settings);
+    const struct store_names *names = store_names(store, device);
+    assert_int_equal(names->point_count, 3);
+    assert_string_equal(names->points[1].unit, "kW");
+    assert_string_equal(names->points[2].unit, "m/s");
+    assert_string_equal(names->tags_json, "{}");
+    assert_null(store_names(store, device + 1));
+    int64_t value = 0;
+    assert_true(store_note(store, "closed.scada", &value));
+    assert_int_equal(value, 1769856000000);
+    assert_false(store_note(store, "closed.other", &value));
+    store_close(store);
+    fixture_remove(dir);
+}
+
+struct expected {
+    int64_t from_ms, to_ms;
+    unsigned scans;
+    uint64_t last[4];
+};
+
+static int expect_scan(void *user, const struct scan *scan)
+{
+    struct expected *e = user;
+    fixture_check(scan);
+    assert_true(scan->time_ms >= e->from_ms && scan->time_ms < e->to_ms);
+    assert_true(scan->seq > e->last[scan->device]);
+    e->last[scan->device] = scan->seq;
+    e->scans++;
+    return 0;
+}
+
+static int stop_at_once(void *user, const struct scan *scan)
+{
+    (void)user;
+    (void)scan;
+    return 7;
+}
+
+static void test_history_finds_its_time(void **unused)
+{
+    (void)unused;
+    const int64_t start_ms = 1769855400000, step_ms = 1800000;
+    clock_hold(start_ms, 1000000000);
+    char *dir = fixture_dir();
+    struct store_settings settings = fixture_settings;
+    settings.keep_ms = 365 * 86400000ll;
+    struct store *store = fixture_open(dir, &settings);
+    uint32_t devices[2] = {fixture_device(store, "a", FIXTURE_POINTS),
+                           fixture_device(store, "b", FIXTURE_POINTS)};
+    for (uint64_t seq = 1; seq <= 500; seq++) { /* ten days, one commit each half hour */
+        for (unsigned d = 0; d < 2; d++) {
+            assert_int_equal(fixture_append(store, STREAM_RAW, devices[d], seq), 0);
+        }
+        assert_int_equal(store_commit(store), 0);
+        clock_advance_ms(step_ms);
+    }
+    for (unsigned i = 0; i < 60; i++) {
+        int64_t from = start_ms + i * 14400000ll - 5, to = from + 36000000;
+        struct expected e = {.from_ms = from, .to_ms = to};
+        assert_int_equal(store_history(store, STREAM_RAW, 0, from, to, expect_scan, &e), 0);
+        int64_t first = (from - start_ms + step_ms - 1) / step_ms;
+        int64_t end = (to - start_ms + step_ms - 1) / step_ms;
+        assert_int_equal(e.scans, 2 * ((end > 500 ? 500 : end) - (first < 0 ? 0 : first)));
+    }
+    struct expected one = {.from_ms = INT64_MIN, .to_ms = INT64_MAX};
+    assert_int_equal(
+        store_history(store, STREAM_RAW, devices[1], INT64_MIN, INT64_MAX, expect_scan, &one), 0);
+    assert_int_equal(one.scans, 500);
+    assert_int_equal(store_history(store, STREAM_RAW, 0, INT64_MIN, INT64_MAX, stop_at_once, NULL),
+                     7);
+    assert_int_equal(store_history(store, STREAM_EVENT, 0, INT64_MIN, INT64_MAX, expect_scan, &one),
+                     0);
+    assert_int_equal(one.scans, 500);
+    store_close(store);
+    fixture_remove(dir);
+    clock_release();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_append_take_settle),
+        cmocka_unit_test(test_what_is_no_scan_is_refused),
+        cmocka_unit_test(test_names_have_versions_and_notes_last),
+        cmocka_unit_test(test_history_finds_its_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
