@@ -167,6 +167,7 @@ static void on_values(struct poller *poller, const struct session_result *result
                  poller->device->config->points.list[part->point].name);
     }
     plan_accept(&poller->plan, poller->at);
+    poller->was_busy = false;
     poller->answers++;
     poller->rtt_us = result->rtt_us;
     poller->at++;
@@ -220,13 +221,14 @@ static void on_exception(struct poller *poller, int detail)
 }
 
 /* One range that a device keeps silent about must not cost it all the others; but a device that is
- * silent altogether is not asked for each of them. */
+ * silent altogether, now and in the round before, is not asked for each of them. */
 static void on_silence(struct poller *poller, enum quality quality)
 {
     collect_bad(&poller->collect, &poller->plan, &poller->plan.requests[poller->at], quality);
     poller->at++;
     poller->timeouts++;
-    if (poller->timeouts >= POLLER_TIMEOUTS_MAX || poller->probing) {
+    bool again = poller->answers == 0 && poller->breaker.failures > 0;
+    if (poller->timeouts >= POLLER_TIMEOUTS_MAX || again) {
         abandon_round(poller, quality);
     } else {
         next_request(poller);
@@ -262,7 +264,6 @@ static void begin_round(struct poller *poller)
 {
     atomic_fetch_add_explicit(&poller->device->health.polls, 1, memory_order_relaxed);
     poller->running = true;
-    poller->probing = breaker_is_open(&poller->breaker);
     poller->was_busy = poller->learned = false;
     poller->at = 0;
     poller->answers = poller->timeouts = 0;

@@ -11,7 +11,7 @@
 #include "drivers/modbus/session.h"
 
 enum {
-    POLLER_BUSY_MS = 100,         /* a busy device (exception 5, 6) is asked once more, after */
+    POLLER_BUSY_MS = 100,         /* a busy device (exception 5, 6) is asked once more after */
     POLLER_TIMEOUTS_MAX = 2,      /* in a round; then the rest of it is left out */
     POLLER_RETRY_MS = 10 * 60000, /* refused points are tried again */
     POLLER_RETRY_ALL_MS = 30000   /* the same where nothing but refused points is left */
@@ -33,7 +33,7 @@ struct poller {
     uint64_t poll;    /* number of the round, from 0 */
     int64_t retry_ms; /* when refused points are tried again */
     size_t at;        /* the request that runs */
-    bool running, probing, was_busy, learned;
+    bool running, was_busy, learned;
     unsigned answers, timeouts;
     enum device_error error; /* the round's first */
     int detail;

@@ -256,11 +256,15 @@ int modbus_describe_plan(const struct config_device *device, struct buffer *ret_
     }
     for (size_t i = 0; i < plan.request_count; i++) {
         const struct plan_request *request = &plan.requests[i];
-        buffer_printf(ret_text, "unit %lld %s %u..%u: %u %s, %u points, each %.3g s\n",
-                      (long long)settings->unit, registers_table_name(request->table),
-                      request->first, request->first + request->count - 1U, request->count,
-                      registers_table_has_bits(request->table) ? "bits" : "registers",
-                      request->parts, (double)device->poll_ms * request->every / 1000);
+        buffer_printf(ret_text, "unit %lld %s %u", (long long)settings->unit,
+                      registers_table_name(request->table), request->first);
+        if (request->count > 1) {
+            buffer_printf(ret_text, "..%u", request->first + request->count - 1U);
+        }
+        buffer_printf(ret_text, ": %u %s%s for %u point%s, each %.3g s\n", request->count,
+                      registers_table_has_bits(request->table) ? "bit" : "register",
+                      request->count > 1 ? "s" : "", request->parts, request->parts > 1 ? "s" : "",
+                      (double)device->poll_ms * request->every / 1000);
     }
     plan_finish(&plan);
     return buffer_failed(ret_text) ? -ENOMEM : 0;

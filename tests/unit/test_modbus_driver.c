@@ -293,6 +293,35 @@ static void test_busy_is_asked_again(void **state)
     assert_int_equal(atomic_load(&rig->device.health.failures), 0);
 }
 
+/* A silent device takes its first failed round two time-outs, from then on one. */
+static void test_a_silent_device_is_not_asked_for_every_range(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *rig = prepare(f, 0, 1);
+    add_point(rig, "input 0 uint16");
+    add_point(rig, "coil 0");
+    add_point(rig, "discrete 0");
+    rig->config.poll_ms = 200;
+    f->peer.mode = PEER_SILENT;
+    start(f, rig);
+    run_until(f->base, 3000, atomic_load(&rig->device.health.state) == DEVICE_DEAD);
+    assert_int_equal(f->peer.requests, POLLER_TIMEOUTS_MAX + 2);
+    assert_int_equal(errors_of(rig, DEVICE_ERROR_OVERRUN), 0);
+}
+
+static void test_the_plan_in_words(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *rig = prepare(f, 2, 3);
+    add_point(rig, "coil 7");
+    rig->points[3].every = 10;
+    auto_buffer struct buffer text = {0};
+    assert_int_equal(modbus_tcp_driver.describe_plan(&rig->config, &text), 0);
+    assert_string_equal(buffer_text(&text),
+                        "unit 3 holding 0..2: 3 registers for 3 points, each 0.06 s\n"
+                        "unit 3 coil 7: 1 bit for 1 point, each 0.6 s\n");
+}
+
 static void test_an_exception_refuses_without_opening_the_breaker(void **state)
 {
     struct fixture *f = *state;
@@ -457,6 +486,8 @@ int main(void)
         driver_test(test_a_device_that_was_never_there_submits_nothing),
         driver_test(test_a_closed_connection_marks_bad_connection),
         driver_test(test_busy_is_asked_again),
+        driver_test(test_a_silent_device_is_not_asked_for_every_range),
+        driver_test(test_the_plan_in_words),
         driver_test(test_an_exception_refuses_without_opening_the_breaker),
         driver_test(test_a_silent_unit_costs_its_neighbours_little),
         driver_test(test_exception_11_is_the_device_not_the_connection),
