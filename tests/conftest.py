@@ -1,5 +1,32 @@
-"""What every test has at hand: see tests/support/site.py."""
+"""What every test has at hand: a folder of its own, and the certainty that nothing outlives it."""
 import os
 import sys
 
+import pytest
+
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "support"))
+
+import process  # noqa: E402  (it lies in support/)
+
+LOG_TAIL = 2500
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for path in sorted({one.log_path for one in item.funcargs.get("everything", [])}):
+            with open(path, "rb") as log:
+                tail = log.read()[-LOG_TAIL:].decode("utf-8", "replace")
+            report.sections.append((f"end of {os.path.basename(path)}", tail))
+
+
+@pytest.fixture(autouse=True)
+def everything():
+    """All processes that the test starts; what still runs at its end is killed."""
+    started = []
+    process.observers.append(started.append)
+    yield started
+    process.observers.clear()
+    process.kill_all()
