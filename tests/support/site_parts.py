@@ -67,7 +67,8 @@ class Gateway:
         into.update({key.replace("__", "."): str(value) for key, value in keys.items()})
         return self
 
-    def turbines(self, simulator, poll="200 ms", timeout="500 ms", first=1, last=None, **keys):
+    def turbines(self, simulator, poll="200 ms", timeout="500 ms", first=1, last=None,
+                 profile="demo-turbine", **keys):
         """The devices t01... that read the simulator's turbines."""
         last = last or simulator.turbines
         ports = f"{simulator.port + first - 1}..{simulator.port + last - 1}"
@@ -75,7 +76,7 @@ class Gateway:
         if first == last:
             name, address = f"t{first:02d}", f"127.0.0.1:{simulator.port + first - 1}"
         return self.set(f"device {name}", driver="modbus-tcp", address=address, unit=1,
-                        profile="demo-turbine", poll=poll, timeout=timeout, **keys)
+                        profile=profile, poll=poll, timeout=timeout, **keys)
 
     def uplink(self, sink, name="cloud", **keys):
         given = {"type": "http", "url": sink.url, "ca_file": sink.authority.cert, "send": "raw",
@@ -176,12 +177,13 @@ class Gateway:
 class Simulator:
     """`windrow simulate`: turbines on consecutive ports; what it served is in record_path."""
 
-    def __init__(self, folder, turbines=4, *options, name="simulator"):
+    def __init__(self, folder, turbines=4, *options, name="simulator", record=True):
         self.turbines, self.port = turbines, free_ports(max(turbines, 1))
         self.record_path = os.path.join(str(folder), name + ".record")
         self.process = Process(name, [program("windrow"), "simulate", "--turbines", turbines,
                                       "--listen", f"127.0.0.1:{self.port}",
-                                      "--record", self.record_path, *options], str(folder))
+                                      *(["--record", self.record_path] if record else []),
+                                      *options], str(folder))
 
     def start(self):
         self.process.start()
