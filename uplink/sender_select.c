@@ -99,6 +99,7 @@ int selector_pick(struct selector *selector, const struct scan *scan,
         return 0;
     }
     struct choice *c = choice_of(selector, scan->device);
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): names is never NULL */
     if (c == NULL || ((c->names != names || c->known != names->point_count) &&
                       judge_points(selector, c, names) < 0)) {
         return -ENOMEM;

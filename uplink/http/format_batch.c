@@ -31,7 +31,7 @@ static int heads_use(struct heads *h, const struct store_names *names)
 static void write_record(struct buffer *out, struct heads *h, const struct batch_record *record)
 {
     char *at = out_room(out, h->before.len + h->behind.len + 2 * OUT_NUMBER_MAX);
-    if (at == NULL) {
+    if (at == NULL || h->before.data == NULL || h->behind.data == NULL) {
         return;
     }
     memcpy(at, "{\"seq\":", 7);

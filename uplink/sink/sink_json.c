@@ -300,7 +300,7 @@ static bool resolve_escapes(struct sink_json *p, struct sink_text *text)
 
 bool sink_json_string(struct sink_json *p, struct sink_text *ret_text)
 {
-    bool escaped;
+    bool escaped = false;
     if (!scan_string(p, ret_text, &escaped)) {
         return false;
     }

@@ -56,6 +56,7 @@ int gather_run_add(struct gather_column *column, struct gather_run run)
     column->rows += run.rows;
     if (column->run_count > 0) {
         struct gather_run *last = &column->runs[column->run_count - 1];
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): runs is set where run_count is */
         if (last->kind == run.kind && last->quality == run.quality &&
             last->exponent == run.exponent) {
             last->rows += run.rows;
