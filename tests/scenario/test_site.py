@@ -74,5 +74,5 @@ def test_served_values_arrive(site):
     sink.wait_readings(400)
     gateway.stop_polling()
     gateway.drain()
-    assert all(len(scans) >= 5 for scans in served_scans(simulator).values())
     assert_delivered(simulator, sink)
+    assert all(len(scans) >= 5 for scans in served_scans(simulator).values())
