@@ -24,9 +24,16 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(autouse=True)
 def everything():
-    """All processes that the test starts; what still runs at its end is killed."""
-    started = []
+    """All processes that the test starts; what still runs at its end is killed. Those of fixtures
+    of a whole file were there before it and go on."""
+    before, started = list(process.running), []
     process.observers.append(started.append)
     yield started
     process.observers.clear()
+    process.kill_all(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_stays():
+    yield
     process.kill_all()

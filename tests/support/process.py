@@ -135,6 +135,7 @@ class Process:
             running.remove(self)
 
 
-def kill_all():
+def kill_all(but=()):
     for process in list(running):
-        process.kill()
+        if process not in but:
+            process.kill()

@@ -159,6 +159,7 @@ class Gateway:
         for name in [name for name in self.sections if name.startswith("device ")]:
             del self.sections[name]
         self.reload()
+        wait_for(lambda: not self.get("/v1/status")["devices"], 10, "no device is left")
 
     def reload(self):
         self.write()

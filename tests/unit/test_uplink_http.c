@@ -332,6 +332,9 @@ static void test_rejected_records(void **state)
     assert_int_equal(v.outcome, UPLINK_RETRY);
     v = judge(f, HTTP_ACK_BODY, 400, "{\"rejected\":[{\"seq\":2}]}");
     assert_int_equal(v.outcome, UPLINK_SPLIT); /* nobody said the others were taken */
+    v = judge(f, HTTP_ACK_BODY, 400, "<title>400 No required SSL certificate was sent</title>");
+    assert_int_equal(v.outcome, UPLINK_HOLD); /* nginx: no fault of the data */
+    assert_non_null(strstr(v.why, "cert_file"));
 }
 
 static void test_statuses(void **state)

@@ -3,9 +3,10 @@
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
+#include <string.h>
 
 /* What a status means before its body is looked at. */
-enum class {
+enum reply_class {
     CLASS_SUCCESS,
     CLASS_RETRY,
     CLASS_HOLD,
@@ -48,21 +49,41 @@ static const char *hold_words(int status)
     return NULL;
 }
 
-static enum class classify(const struct uplink_reply *reply) {
-    int status = reply->status; if (status >= 200 && status < 300){return CLASS_SUCCESS;}
-if ((status >= 300 && status < 400) || hold_words(status) != NULL)
+/* nginx answers a missing or foreign client certificate, and plain HTTP on its TLS port, with a
+ * page under 400, the status of bad data; a word of its title tells them apart. */
+static const char *not_our_data(const struct uplink_reply *reply)
 {
-    return CLASS_HOLD;
+    if (reply->status != 400 || reply->len == 0) {
+        return NULL;
+    }
+    if (memmem(reply->body, reply->len, "SSL certificate", 15) != NULL) {
+        return "the endpoint wants a client certificate it knows (400): cert_file, key_file";
+    }
+    if (memmem(reply->body, reply->len, "to HTTPS port", 13) != NULL) {
+        return "the endpoint wants https:// (400): check url";
+    }
+    return NULL;
 }
-if (status == 413) {
-    return CLASS_TOO_LARGE;
-}
-/* 409 with Retry-After: the same request is being worked on (Idempotency-Key draft, 2.6). */
-if (status == 408 || status == 421 || status == 423 || status == 424 || status == 425 ||
-    status == 429 || (status == 409 && reply->retry_after_ms >= 0)) {
-    return CLASS_RETRY;
-}
-return status >= 400 && status < 500 ? CLASS_BAD_DATA : CLASS_RETRY;
+
+static enum reply_class classify(const struct uplink_reply *reply)
+{
+    int status = reply->status;
+    if (status >= 200 && status < 300) {
+        return CLASS_SUCCESS;
+    }
+    if ((status >= 300 && status < 400) || hold_words(status) != NULL ||
+        not_our_data(reply) != NULL) {
+        return CLASS_HOLD;
+    }
+    if (status == 413) {
+        return CLASS_TOO_LARGE;
+    }
+    /* 409 with Retry-After: the same request is being worked on (Idempotency-Key draft, 2.6). */
+    if (status == 408 || status == 421 || status == 423 || status == 424 || status == 425 ||
+        status == 429 || (status == 409 && reply->retry_after_ms >= 0)) {
+        return CLASS_RETRY;
+    }
+    return status >= 400 && status < 500 ? CLASS_BAD_DATA : CLASS_RETRY;
 }
 
 /* The first words of a body that is text, for a technician to recognise who answered. */
@@ -287,7 +308,8 @@ void http_judge(const void *settings, const struct batch *batch, const struct up
                      "the endpoint sends us elsewhere (%d), which is not followed: check url",
                      reply->status);
         } else {
-            explain(&verdict, reply, hold_words(reply->status));
+            const char *words = not_our_data(reply);
+            explain(&verdict, reply, words != NULL ? words : hold_words(reply->status));
         }
         break;
     case CLASS_BAD_DATA:
