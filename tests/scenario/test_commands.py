@@ -83,7 +83,7 @@ def test_history(gateway):
 
 def test_ledger(gateway):
     ledger = gateway.json("ledger")
-    by_name = {row["device"]: row for row in ledger["devices"]}
+    by_name = {row["name"]: row for row in ledger["devices"]}
     assert by_name["t01"]["read"] > 0
     assert by_name["t01"]["read"] == by_name["t01"]["stored"]
 

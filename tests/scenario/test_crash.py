@@ -2,21 +2,24 @@
 
 WINDROW_KILLS sets how often (200).
 """
+import json
 import os
 import random
 import time
 
-from process import wait_for
 from site_parts import Gateway, Simulator, Sink
 
 KILLS = int(os.environ.get("WINDROW_KILLS", "200"))
 LONGEST_LIFE_S = 0.6
 
 
-def stored_scans(gateway):
+def stored_by_device(gateway):
     """What the store's own ledger counts, read while the daemon is dead."""
-    totals = gateway.json("ledger")
-    return totals
+    status, output, errors = gateway.cli("ledger", "--json")
+    if not os.path.exists(gateway.path("data/store")):
+        return {}  # killed before the store was made
+    assert status in (0, 1), output + errors
+    return {row["name"]: row["stored"] for row in json.loads(output)["devices"]}
 
 
 def test_kill_at_random_moments(tmp_path):
@@ -51,12 +54,3 @@ def test_kill_at_random_moments(tmp_path):
         assert (first, scans) == (1, last), f"{device}: {scans} scans of {first}..{last}"
         assert readings >= stored
     assert len(sink.query("SELECT DISTINCT store FROM readings")) == 1
-
-
-def stored_by_device(gateway):
-    status, output, errors = gateway.cli("ledger", "--json")
-    if status == 2 and not os.path.exists(gateway.path("data/store")):
-        return {}  # killed before the store was made
-    assert status in (0, 1), output + errors
-    import json
-    return {row["device"]: row["stored"] for row in json.loads(output)["devices"]}
