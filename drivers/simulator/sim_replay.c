@@ -133,10 +133,13 @@ static int read_all(struct loading *l, char **ret_header)
 /* Moves the numeric columns together, in place. */
 static int keep_numeric(struct loading *l, struct sim_replay *replay)
 {
-    size_t *from auto_free = calloc(l->columns, sizeof *from);
     char **names = calloc(l->columns, sizeof *names);
-    if (from == NULL || names == NULL) {
-        free(names);
+    if (names == NULL) {
+        return -ENOMEM;
+    }
+    replay->names = names;
+    size_t *from = calloc(l->columns, sizeof *from);
+    if (from == NULL) {
         return -ENOMEM;
     }
     size_t count = 0;
@@ -151,7 +154,7 @@ static int keep_numeric(struct loading *l, struct sim_replay *replay)
             l->cells[row * count + i] = l->cells[row * l->columns + from[i]];
         }
     }
-    replay->names = names;
+    free(from);
     replay->columns = count;
     replay->rows = l->rows;
     replay->cells = take_ptr(l->cells);
@@ -160,24 +163,27 @@ static int keep_numeric(struct loading *l, struct sim_replay *replay)
 
 int sim_replay_load(const char *path, struct sim_replay *ret_replay, size_t *ret_line)
 {
-    FILE *file auto_fclose = fopen(path, "re");
     *ret_line = 0;
-    if (file == NULL) {
-        return -errno;
-    }
-    struct loading *l auto_free = calloc(1, sizeof *l);
+    struct loading *l = calloc(1, sizeof *l);
     struct sim_replay replay = {.rows = 0};
     if (l == NULL) {
         return -ENOMEM;
     }
-    l->file = file;
+    l->file = fopen(path, "re");
+    if (l->file == NULL) {
+        int error = errno;
+        free(l);
+        return -error;
+    }
     int r = read_all(l, &replay.header);
     if (r == 0) {
         r = keep_numeric(l, &replay);
     }
     *ret_line = l->line_number;
+    fclose(l->file);
     free(l->line);
     free(l->cells);
+    free(l);
     if (r < 0) {
         sim_replay_finish(&replay);
         return r;

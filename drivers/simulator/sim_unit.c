@@ -86,8 +86,8 @@ static uint16_t value_at(const struct sim_unit *unit, uint8_t function, unsigned
     if (replay != NULL) {
         return sim_replay_register(replay, (size_t)unit->step, address);
     }
-    return address >= SIM_FILLER ? unit->signal.fillers[address - SIM_FILLER]
-                                 : unit->signal.registers[address];
+    return address < SIM_REGISTERS ? unit->signal.registers[address]
+                                   : unit->signal.fillers[address - SIM_FILLER];
 }
 
 static size_t reply_read(struct sim_unit *unit, int64_t now_ms, const struct mbap_request *request,

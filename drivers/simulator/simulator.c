@@ -45,6 +45,8 @@ struct connection {
     LIST_ENTRY(connection) entry;
 };
 
+LIST_HEAD(connection_list, connection);
+
 struct simulator {
     struct event_base *base;
     FILE *out, *record;
@@ -53,7 +55,7 @@ struct simulator {
     struct turbine *turbines;
     unsigned count;
     uint16_t port;
-    LIST_HEAD(, connection) connections;
+    struct connection_list connections;
 };
 
 static void close_connection(struct connection *c)
@@ -398,24 +400,25 @@ static int load_replay(struct simulator *s, const char *path, char ret_error[SIM
 static int make_turbines(struct simulator *s, const struct simulator_options *options,
                          char ret_error[SIMULATOR_ERROR_SIZE])
 {
-    uint8_t *faults auto_free = calloc(options->turbines, 1);
     s->turbines = calloc(options->turbines, sizeof *s->turbines);
-    if (faults == NULL || s->turbines == NULL) {
+    if (s->turbines == NULL) {
+        return -ENOMEM;
+    }
+    uint8_t *faults = calloc(options->turbines, 1);
+    if (faults == NULL) {
         return -ENOMEM;
     }
     int r = options->fault == NULL
                 ? 0
                 : sim_fault_parse(options->fault, faults, options->turbines, ret_error);
-    if (r < 0) {
-        return r;
-    }
-    s->count = options->turbines;
+    s->count = r < 0 ? 0 : options->turbines;
     for (unsigned i = 0; i < s->count; i++) {
         s->turbines[i].simulator = s;
         sim_unit_init(&s->turbines[i].unit, &s->site, i + 1, options->seed,
                       (enum sim_fault)faults[i]);
     }
-    return 0;
+    free(faults);
+    return r;
 }
 
 static int open_record(struct simulator *s, const char *path, char ret_error[SIMULATOR_ERROR_SIZE])
@@ -467,8 +470,9 @@ int simulator_destroy(struct simulator *s)
     if (s == NULL) {
         return 0;
     }
-    while (!LIST_EMPTY(&s->connections)) {
-        close_connection(LIST_FIRST(&s->connections));
+    for (struct connection *c = LIST_FIRST(&s->connections), *next; c != NULL; c = next) {
+        next = LIST_NEXT(c, entry);
+        close_connection(c);
     }
     stop_listening(s);
     if (s->record != NULL) {

@@ -67,16 +67,18 @@ static bool parse_fail(const char *text, struct sink_options *options)
     return parse_count(colon + 1, &options->fail_count);
 }
 
-/* "t01:17"; cuts the text in place. */
-static bool parse_reject(char *text, struct sink_options *options)
+/* "t01:17"; the device's name goes to `name`. */
+static bool parse_reject(const char *text, char name[SINK_NAME_MAX + 1],
+                         struct sink_options *options)
 {
-    char *colon = strrchr(text, ':');
-    if (colon == NULL ||
+    const char *colon = strrchr(text, ':');
+    if (colon == NULL || colon - text > SINK_NAME_MAX ||
         !parse_number(colon + 1, text + strlen(text), 1, INT64_MAX, &options->reject_seq)) {
         return false;
     }
-    *colon = '\0';
-    options->reject_device = text;
+    memcpy(name, text, (size_t)(colon - text));
+    name[colon - text] = '\0';
+    options->reject_device = name;
     return true;
 }
 
@@ -84,8 +86,8 @@ struct faults {
     const char *fail, *lose, *delay, *reject;
 };
 
-/* reject holds the copy that --reject is cut in. */
-static int parse_faults(const struct faults *faults, char **reject, struct sink_options *options)
+static int parse_faults(const struct faults *faults, char reject[SINK_NAME_MAX + 1],
+                        struct sink_options *options)
 {
     if (faults->fail != NULL && !parse_fail(faults->fail, options)) {
         return cli_usage_error(&command_sink, "--fail is STATUS:COUNT, as 503:10");
@@ -102,11 +104,8 @@ static int parse_faults(const struct faults *faults, char **reject, struct sink_
             return cli_usage_error(&command_sink, "--delay is milliseconds, as 200ms");
         }
     }
-    if (faults->reject != NULL) {
-        *reject = strdup(faults->reject);
-        if (*reject == NULL || !parse_reject(*reject, options)) {
-            return cli_usage_error(&command_sink, "--reject is DEVICE:SEQ");
-        }
+    if (faults->reject != NULL && !parse_reject(faults->reject, reject, options)) {
+        return cli_usage_error(&command_sink, "--reject is DEVICE:SEQ");
     }
     return CLI_GO;
 }
@@ -134,8 +133,8 @@ static int run(int argc, char **argv)
     if (r != CLI_GO) {
         return r;
     }
-    char *reject auto_free = NULL;
-    r = parse_faults(&faults, &reject, &options);
+    char reject[SINK_NAME_MAX + 1];
+    r = parse_faults(&faults, reject, &options);
     if (r != CLI_GO) {
         return r;
     }

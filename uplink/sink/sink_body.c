@@ -1,5 +1,6 @@
 #include "uplink/sink/sink_body.h"
 
+#define ZLIB_CONST /* next_in takes const bytes */
 #include <errno.h>
 #include <strings.h>
 #include <zlib.h>
@@ -21,7 +22,7 @@ static uint8_t *next_room(struct buffer *out, size_t max, size_t *ret_room)
 
 static int decode_gzip(const uint8_t *bytes, size_t len, size_t max, struct buffer *out)
 {
-    z_stream stream = {.next_in = (Bytef *)(uintptr_t)bytes, .avail_in = (uInt)len};
+    z_stream stream = {.next_in = bytes, .avail_in = (uInt)len};
     if (inflateInit2(&stream, GZIP_WINDOW) != Z_OK) {
         return -ENOMEM;
     }

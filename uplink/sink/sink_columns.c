@@ -23,7 +23,7 @@ struct columns {
     size_t names_capacity, times_capacity, cells_capacity, cells_count;
 };
 
-static void cleanup_columns(struct columns *c)
+static void finish_columns(struct columns *c)
 {
     free(c->names);
     free(c->times);
@@ -359,32 +359,39 @@ static bool find_parts(struct sink_json *json, struct columns *c, const char *pa
     return !sink_json_failed(json);
 }
 
-static bool take_block(struct sink_parser *p)
+static bool take_parts(struct sink_parser *p, struct columns *c)
 {
     static bool (*const takers[PARTS])(struct sink_json *, struct columns *) = {
         take_points, take_times, take_values, take_qualities};
     struct sink_json *json = &p->json;
-    struct columns c __attribute__((cleanup(cleanup_columns))) = {0};
     const char *parts[PARTS] = {NULL};
-    if (!find_parts(json, &c, parts)) {
+    if (!find_parts(json, c, parts)) {
         return false;
     }
     const char *back = json->at;
     for (int i = 0; i < PARTS; i++) {
         if (parts[i] != NULL) {
             json->at = parts[i];
-            if (!takers[i](json, &c)) {
+            if (!takers[i](json, c)) {
                 return false;
             }
         }
     }
     json->at = back;
-    for (size_t row = 0; row < c.rows; row++) {
-        if (!hand_on_row(p, &c, row)) {
+    for (size_t row = 0; row < c->rows; row++) {
+        if (!hand_on_row(p, c, row)) {
             return false;
         }
     }
     return true;
+}
+
+static bool take_block(struct sink_parser *p)
+{
+    struct columns c = {.rows = 0};
+    bool fine = take_parts(p, &c);
+    finish_columns(&c);
+    return fine;
 }
 
 bool sink_columns_parse(struct sink_parser *p)

@@ -32,6 +32,8 @@ struct connection {
     LIST_ENTRY(connection) entry;
 };
 
+LIST_HEAD(connection_list, connection);
+
 struct sink {
     const struct sink_options *options;
     struct sink_handler *handler;
@@ -43,7 +45,7 @@ struct sink {
     int ssl_index; /* of struct connection in an SSL's extra data */
     uint16_t port;
     size_t connections, connections_max;
-    LIST_HEAD(, connection) list;
+    struct connection_list list;
     int64_t handshake_ms, request_ms;
 };
 
@@ -123,7 +125,7 @@ static void sweep_connections(evutil_socket_t fd, short events, void *user)
     (void)fd, (void)events;
     struct sink *sink = user;
     int64_t now = clock_mono_ms();
-    struct connection *connection;
+    struct connection *connection = NULL;
     LIST_FOREACH(connection, &sink->list, entry)
     {
         SSL *ssl = bufferevent_openssl_get_ssl(connection->bufev);

@@ -53,7 +53,7 @@ static int parse_line(char *line, struct sink_tokens *tokens)
 
 int sink_tokens_load(const char *path, struct sink_tokens **ret_tokens, size_t *ret_line)
 {
-    FILE *file auto_fclose = fopen(path, "re");
+    auto_fclose FILE *file = fopen(path, "re");
     struct stat status;
     *ret_line = 0;
     if (file == NULL || fstat(fileno(file), &status) < 0) {
