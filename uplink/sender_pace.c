@@ -77,11 +77,10 @@ int64_t bucket_wait_ms(struct bucket *b, int64_t now_ms)
     }
     /* A minute at most: what lies longer back cannot matter, and the product stays small. */
     int64_t passed_ms = smaller(larger(now_ms - b->filled_ms, 0), 60000);
-    int64_t grown = passed_ms * (b->per_minute / 1000) + passed_ms * (b->per_minute % 1000) / 1000;
-    int64_t sixtieths = grown * 1000 + b->rest;
+    int64_t grown = passed_ms * smaller(b->per_minute, 100000000000000) + b->rest;
     b->filled_ms = now_ms;
-    b->tokens = smaller(b->tokens + sixtieths / 60000, larger(b->per_minute / 60, 1));
-    b->rest = sixtieths % 60000;
+    b->tokens = smaller(b->tokens + grown / 60000, larger(b->per_minute / 60, 1));
+    b->rest = grown % 60000;
     if (b->tokens > 0) {
         return 0;
     }
