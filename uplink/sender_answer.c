@@ -46,6 +46,9 @@ static void recover(struct sender *s)
         if (s->flights[i].state == FLIGHT_PAUSED) {
             s->flights[i].state = FLIGHT_READY;
         }
+        if (s->split) {
+            s->flights[i].lane = STORE_LANE_BACKFILL;
+        }
     }
     if (s->split) {
         store_reader_split(s->reader);
@@ -90,7 +93,7 @@ static void settle(struct sender *s, struct flight *f, const struct uplink_verdi
     if (r < 0) {
         char words[100];
         snprintf(words, sizeof words, "settling with the store: %s", strerror(-r));
-        fail(s, f, PACE_HOLD, -1, words);
+        fail(s, f, PACE_ANSWERED, -1, words);
         return;
     }
     count_result(s, &result, verdict->why);
@@ -135,6 +138,9 @@ static void act(struct sender *s, struct flight *f, const struct uplink_verdict 
         fail(s, f, PACE_HOLD, verdict->retry_after_ms, verdict->why);
         break;
     case UPLINK_SPLIT:
+        if (s->rejects < SENDER_REJECTS_BEFORE_HOLD) {
+            recover(s); /* it answers, and about this batch */
+        }
         if (!flight_shrink(f, too_large)) {
             reject(s, f, verdict);
         }

@@ -17,6 +17,11 @@ size_t sender_flights_in(const struct sender *s, enum flight_state state)
 void sender_look(struct sender *s)
 {
     store_reader_backlog(s->reader, &s->backlog);
+    for (size_t i = 0; i < s->flight_count; i++) {
+        const struct flight *f = &s->flights[i];
+        uint64_t scans = flight_scans(f), *waiting = &s->backlog.scans[f->lane];
+        *waiting -= scans < *waiting ? scans : *waiting;
+    }
 }
 
 static struct flight *free_flight(struct sender *s)

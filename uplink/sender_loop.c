@@ -17,6 +17,7 @@ static void hear_store(struct sender *s, int64_t now_ms)
     struct pollfd store = {.fd = store_reader_eventfd(s->reader), .events = POLLIN};
     if (poll(&store, 1, 0) == 1) {
         store_reader_seen(s->reader);
+        sender_look(s);
         lane_arrived(&s->lanes[s->split ? STORE_LANE_LIVE : STORE_LANE_BACKFILL], now_ms);
         s->lanes[STORE_LANE_BACKFILL].blocked = false;
     }
@@ -124,6 +125,9 @@ void *sender_loop(void *user)
 {
     struct sender *s = user;
     int64_t now_ms = clock_mono_ms();
+    s->pace = (struct pace){0};
+    s->part_max = s->part_limit;
+    s->grown = s->rejects = 0;
     bucket_init(&s->bucket, s->common->backfill_rate, now_ms);
     lane_init(&s->lanes[STORE_LANE_LIVE]);
     lane_init(&s->lanes[STORE_LANE_BACKFILL]);

@@ -3,10 +3,10 @@
  * Everything but `lock` and what it guards belongs to the sender's thread once it runs. */
 #pragma once
 
+#include "uplink/flight.h"
+#include "uplink/lane.h"
+#include "uplink/pace.h"
 #include "uplink/sender.h"
-#include "uplink/sender_flight.h"
-#include "uplink/sender_lane.h"
-#include "uplink/sender_pace.h"
 #include "uplink/transport/transport.h"
 
 #include <pthread.h>
@@ -65,7 +65,7 @@ void *sender_loop(void *user);
 void sender_fill(struct sender *s, int64_t now_ms);
 /* The next time a lane is due, -1: none is foreseen. */
 int64_t sender_fill_deadline(struct sender *s, int64_t now_ms);
-/* Reads the backlog anew. */
+/* Reads the backlog anew; its scans are those that are not in flight. */
 void sender_look(struct sender *s);
 size_t sender_flights_in(const struct sender *s, enum flight_state state);
 

@@ -38,22 +38,11 @@ static void estimate(struct sender *s, uint64_t waiting, int64_t now_ms)
     s->eta_since_ms = now_ms;
 }
 
-static int64_t oldest(int64_t a, int64_t b)
-{
-    return a == 0 ? b : b == 0 ? a : a < b ? a : b;
-}
-
 void sender_publish(struct sender *s, int64_t now_ms)
 {
     uint64_t waiting = 0;
-    int64_t oldest_ms = s->backlog.oldest_ms;
     for (size_t i = 0; i < STORE_LANES; i++) {
-        waiting += s->backlog.readings[i];
-    }
-    for (size_t i = 0; i < s->flight_count; i++) {
-        int64_t of_flight_ms;
-        waiting += flight_waiting(&s->flights[i], &of_flight_ms);
-        oldest_ms = oldest(oldest_ms, of_flight_ms);
+        waiting += s->backlog.readings[i]; /* in flight as well */
     }
     estimate(s, waiting, now_ms);
     bool sending = sender_flights_in(s, FLIGHT_SENDING) > 0;
@@ -66,7 +55,7 @@ void sender_publish(struct sender *s, int64_t now_ms)
     s->status.waiting = waiting;
     s->status.backlog_eta_s = s->eta_s;
     s->status.bytes_sent = s->type->transport->bytes_sent(s->transport);
-    s->oldest_ms = oldest_ms;
+    s->oldest_ms = s->backlog.oldest_ms;
     s->retry_at_ms = s->pace.quiet_until_ms;
     pthread_mutex_unlock(&s->lock);
 }

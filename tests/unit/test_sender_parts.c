@@ -1,7 +1,7 @@
 /* The parts of a sender that only count and compare: pauses, circuit, bucket, lanes, selection. */
-#include "uplink/sender_lane.h"
-#include "uplink/sender_pace.h"
-#include "uplink/sender_select.h"
+#include "uplink/lane.h"
+#include "uplink/pace.h"
+#include "uplink/selector.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,7 +4,7 @@
  * bound latches it, and http_encode() turns that into -E2BIG. */
 #pragma once
 
-#include "uplink/json_out.h"
+#include "uplink/out.h"
 #include "uplink/transport/transport.h"
 #include "uplink/uplink.h"
 

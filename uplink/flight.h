@@ -1,4 +1,4 @@
-/* sender_flight.h - scans taken from the store until the endpoint has answered for each of them.
+/* flight.h - scans taken from the store until the endpoint has answered for each of them.
  *
  * A flight holds one take of a lane and stream and offers it part by part: as a whole where that
  * fits, smaller after a split. One part is asked for at a time, so that no device is ever in two
@@ -6,7 +6,7 @@
  * sender's thread only. */
 #pragma once
 
-#include "uplink/sender_select.h"
+#include "uplink/selector.h"
 #include "uplink/uplink.h"
 
 enum flight_state {
@@ -40,10 +40,11 @@ struct flight {
     uint16_t *picks; /* what `selected` of the records points at */
     size_t pick_capacity;
 
-    size_t from, to; /* the part asked for: records */
-    size_t cap;      /* records in a part, grows again after a success */
-    size_t cap_max;  /* largest part this endpoint takes */
-    bool encoded;    /* request is that of from..to */
+    size_t next_scan; /* those before it are settled */
+    size_t from, to;  /* the part asked for: records */
+    size_t cap;       /* records in a part, grows again after a success */
+    size_t cap_max;   /* largest part this endpoint takes */
+    bool encoded;     /* request is that of from..to */
     struct uplink_request request;
 };
 
@@ -72,13 +73,13 @@ struct batch flight_batch(const struct flight *f, const char *gateway, const cha
 bool flight_shrink(struct flight *f, bool too_large);
 
 /* Settles the part: all delivered but the rejected ones, which become dead letters; all: the whole
- * part is dead for `why`. Goes on to the next part, or becomes free. An error is the store's; the
- * part then stays as it was. */
+ * part is dead for `why`. Goes on to the next part, or becomes free. An error is the store's; what
+ * could not be settled then stays as the part. */
 must_check int flight_settle(struct flight *f, struct store_reader *reader,
                              const struct uplink_verdict *verdict, struct flight_result *ret);
 
 /* Gives what is left back to the reader. */
 void flight_return(struct flight *f, struct store_reader *reader);
 
-/* Readings that wait in it, and the time of its oldest scan (0: none). */
-uint64_t flight_waiting(const struct flight *f, int64_t *ret_oldest_ms);
+/* Scans in it that are not settled. */
+size_t flight_scans(const struct flight *f);

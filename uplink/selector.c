@@ -1,4 +1,4 @@
-#include "uplink/sender_select.h"
+#include "uplink/selector.h"
 
 #include <errno.h>
 #include <fnmatch.h>

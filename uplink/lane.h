@@ -1,4 +1,4 @@
-/* sender_lane.h - when a lane's batch is cut: it is full, or its first reading waited long enough.
+/* lane.h - when a lane's batch is cut: it is full, or its first reading waited long enough.
  *
  * Pure. Times are CLOCK_MONOTONIC milliseconds. */
 #pragma once

@@ -1,4 +1,4 @@
-#include "uplink/sender_lane.h"
+#include "uplink/lane.h"
 
 void lane_init(struct lane *l)
 {

@@ -1,4 +1,4 @@
-/* sender_pace.h - when a sender may ask, and how long it keeps quiet after a failure.
+/* pace.h - when a sender may ask, and how long it keeps quiet after a failure.
  *
  * Pure, no locks: the sender's thread hands in the monotonic time and the dice. Three failures in a
  * row without a success between them open the circuit: then one request at a time probes the

@@ -1,4 +1,4 @@
-#include "uplink/json_out.h"
+#include "uplink/out.h"
 
 #include "gateway/base/clock.h"
 

@@ -1,4 +1,4 @@
-#include "uplink/sender_pace.h"
+#include "uplink/pace.h"
 
 static int64_t smaller(int64_t a, int64_t b)
 {

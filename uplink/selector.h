@@ -1,4 +1,4 @@
-/* sender_select.h - which readings an uplink wants: globs over DEVICE.POINT, matched once a point.
+/* selector.h - which readings an uplink wants: globs over DEVICE.POINT, matched once a point.
  *
  * The sender's thread only. Names never change while the store is open, so the answer is kept a
  * device in a bit set by point id. */

@@ -1,4 +1,4 @@
-#include "uplink/sender_flight.h"
+#include "uplink/flight.h"
 
 #include <errno.h>
 #include <string.h>
@@ -54,7 +54,9 @@ static int pick_records(struct flight *f, struct store *store, struct selector *
         const struct store_names *names = store_names(store, scan->device);
         uint16_t count = 0;
         bool all = false;
-        if (scan->time_ms >= f->expired_before_ms && names != NULL) {
+        if (names == NULL) {
+            r = -ENOENT;
+        } else if (scan->time_ms >= f->expired_before_ms) {
             r = selector_pick(selector, scan, names, picks, &count, &all);
         }
         if (count > 0 && r == 0) {
@@ -69,13 +71,11 @@ static int pick_records(struct flight *f, struct store *store, struct selector *
     return r;
 }
 
-/* The scans that belong to records from..to: those behind a record in which nothing is selected go
- * with it, those before the first record with the first. */
-static void scans_of(const struct flight *f, size_t from, size_t to, size_t *ret_first,
-                     size_t *ret_end)
+/* Where the scans of records up to `to` end: those in which nothing is selected go with the record
+ * before them. */
+static size_t scans_end(const struct flight *f, size_t to)
 {
-    *ret_first = from == 0 ? 0 : f->scan_of[from - 1] + 1;
-    *ret_end = to == f->record_count ? f->scan_count : f->scan_of[to - 1] + 1;
+    return to == f->record_count ? f->scan_count : f->scan_of[to - 1] + 1;
 }
 
 static const struct uplink_rejected *rejection(const struct uplink_verdict *verdict, size_t record)
@@ -90,7 +90,7 @@ static const struct uplink_rejected *rejection(const struct uplink_verdict *verd
 
 /* Adds one scan's readings to its device's settlement; record is NULL when nothing is selected. */
 static int settle_scan(struct flight *f, struct store_reader *reader, const struct scan *scan,
-                       const struct batch_record *record, const char *dead_because,
+                       const struct batch_record *record, const char *why,
                        struct store_settlement *to)
 {
     if (record == NULL) {
@@ -99,46 +99,67 @@ static int settle_scan(struct flight *f, struct store_reader *reader, const stru
         return 0;
     }
     to->fates[FATE_NOT_SELECTED] += (uint64_t)(scan->count - record->selected_count);
-    if (dead_because == NULL) {
+    if (why == NULL) {
         to->fates[FATE_DELIVERED] += record->selected_count;
         return 0;
     }
     to->fates[FATE_DEAD] += record->selected_count;
-    return store_dead_letter(reader, scan, dead_because);
+    return store_dead_letter(reader, scan, why);
 }
 
-static int settle_range(struct flight *f, struct store_reader *reader,
-                        const struct uplink_verdict *verdict, struct flight_result *result)
+/* Why that record is dead, NULL: it is delivered. */
+static const char *dead_because(const struct uplink_verdict *verdict, size_t record)
 {
-    size_t first, end, record = f->from;
-    scans_of(f, f->from, f->to, &first, &end);
-    for (size_t i = first; i < end;) {
-        uint32_t device = f->scans[i]->device;
-        struct store_settlement run = {
-            .stream = f->stream, .device = device, .first_seq = f->scans[i]->seq};
-        for (; i < end && f->scans[i]->device == device; i++) {
-            bool selected = record < f->to && f->scan_of[record] == i;
-            const char *why = NULL;
-            if (selected && verdict != NULL && verdict->outcome == UPLINK_REJECTED) {
-                why = verdict->why;
-            } else if (selected && verdict != NULL) {
-                const struct uplink_rejected *rejected = rejection(verdict, record - f->from);
-                why = rejected != NULL ? rejected->why : NULL;
-            }
-            int r = settle_scan(f, reader, f->scans[i], selected ? &f->records[record] : NULL, why,
-                                &run);
-            if (r < 0) {
-                return r;
-            }
-            record += selected ? 1 : 0;
-            run.last_seq = f->scans[i]->seq;
+    if (verdict->outcome == UPLINK_REJECTED) {
+        return verdict->why;
+    }
+    const struct uplink_rejected *rejected = rejection(verdict, record);
+    return rejected != NULL ? rejected->why : NULL;
+}
+
+/* The scans of one device from next_scan on, at most up to `end`. */
+static int settle_run(struct flight *f, struct store_reader *reader,
+                      const struct uplink_verdict *verdict, size_t part, size_t end,
+                      struct flight_result *result)
+{
+    size_t i = f->next_scan, record = f->from;
+    uint32_t device = f->scans[i]->device;
+    struct store_settlement run = {
+        .stream = f->stream, .device = device, .first_seq = f->scans[i]->seq};
+    for (; i < end && f->scans[i]->device == device; i++) {
+        const struct batch_record *r = NULL;
+        const char *why = NULL;
+        if (record < f->to && f->scan_of[record] == i) {
+            r = &f->records[record];
+            why = dead_because(verdict, record++ - part);
         }
-        int r = store_reader_settle(reader, &run);
+        int e = settle_scan(f, reader, f->scans[i], r, why, &run);
+        if (e < 0) {
+            return e;
+        }
+        run.last_seq = f->scans[i]->seq;
+    }
+    int e = store_reader_settle(reader, &run);
+    if (e < 0) {
+        return e;
+    }
+    f->next_scan = i;
+    f->from = record;
+    f->encoded = false;
+    result->delivered += run.fates[FATE_DELIVERED];
+    result->dead += run.fates[FATE_DEAD];
+    return 0;
+}
+
+static int settle_part(struct flight *f, struct store_reader *reader,
+                       const struct uplink_verdict *verdict, struct flight_result *result)
+{
+    size_t end = scans_end(f, f->to), part = f->from;
+    while (f->next_scan < end) {
+        int r = settle_run(f, reader, verdict, part, end, result);
         if (r < 0) {
             return r;
         }
-        result->delivered += run.fates[FATE_DELIVERED];
-        result->dead += run.fates[FATE_DEAD];
     }
     return 0;
 }
@@ -157,7 +178,7 @@ static int take_scans(struct flight *f, struct store_reader *reader, size_t max_
     int r = -EBADMSG;
     for (int i = 0; i < DAMAGED_IN_A_ROW && r == -EBADMSG; i++) {
         buffer_clear(&f->arena);
-        f->scan_count = 0;
+        f->scan_count = f->next_scan = 0;
         r = store_reader_take(reader, f->lane, f->stream, max_scans, FLIGHT_TAKE_BYTES, &f->arena,
                               &f->scans, &f->scan_count);
     }
@@ -192,7 +213,8 @@ int flight_take(struct flight *f, struct store *store, struct store_reader *read
             return 0;
         }
         struct flight_result nothing = {0};
-        r = settle_range(f, reader, NULL, &nothing);
+        static const struct uplink_verdict none = {.outcome = UPLINK_DELIVERED};
+        r = settle_part(f, reader, &none, &nothing);
         if (r < 0) {
             return r;
         }
@@ -239,7 +261,7 @@ bool flight_shrink(struct flight *f, bool too_large)
 int flight_settle(struct flight *f, struct store_reader *reader,
                   const struct uplink_verdict *verdict, struct flight_result *ret)
 {
-    int r = settle_range(f, reader, verdict, ret);
+    int r = settle_part(f, reader, verdict, ret);
     if (r < 0) {
         return r;
     }
@@ -250,13 +272,9 @@ int flight_settle(struct flight *f, struct store_reader *reader,
 
 void flight_return(struct flight *f, struct store_reader *reader)
 {
-    size_t first = 0, end = f->scan_count;
-    if (f->record_count > 0) {
-        scans_of(f, f->from, f->record_count, &first, &end);
-    }
-    for (size_t i = first; i < end;) {
+    for (size_t i = f->next_scan; i < f->scan_count;) {
         size_t last = i;
-        while (last + 1 < end && f->scans[last + 1]->device == f->scans[i]->device) {
+        while (last + 1 < f->scan_count && f->scans[last + 1]->device == f->scans[i]->device) {
             last++;
         }
         store_reader_return(reader, f->stream, f->scans[i]->device, f->scans[i]->seq,
@@ -266,16 +284,7 @@ void flight_return(struct flight *f, struct store_reader *reader)
     f->state = FLIGHT_FREE;
 }
 
-uint64_t flight_waiting(const struct flight *f, int64_t *ret_oldest_ms)
+size_t flight_scans(const struct flight *f)
 {
-    uint64_t readings = 0;
-    *ret_oldest_ms = 0;
-    for (size_t i = f->state != FLIGHT_FREE ? f->from : f->record_count; i < f->record_count; i++) {
-        readings += f->records[i].selected_count;
-        int64_t time_ms = f->records[i].scan->time_ms;
-        if (*ret_oldest_ms == 0 || time_ms < *ret_oldest_ms) {
-            *ret_oldest_ms = time_ms;
-        }
-    }
-    return readings;
+    return f->state != FLIGHT_FREE ? f->scan_count - f->next_scan : 0;
 }

@@ -1,4 +1,4 @@
-/* json_out.h - JSON written straight into a buffer, for the encoders of all uplinks.
+/* out.h - JSON written straight into a buffer, for the encoders of all uplinks.
  *
  * Pure, any thread. Encoding is the hottest code of the way out: numbers are written in place,
  * names are rendered once a device. Writers that take `at` expect room for OUT_NUMBER_MAX bytes and
