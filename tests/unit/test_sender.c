@@ -1,7 +1,7 @@
 /* The sender on a real store against a peer that answers what the test says: every reading arrives,
  * whatever the peer does, and the ledger knows it. */
+#include "cloud_peer.h"
 #include "gateway/base/log.h"
-#include "helper_peer.h"
 #include "store_fixture.h"
 #include "uplink/sender.h"
 
@@ -17,7 +17,7 @@ struct site {
     pthread_mutex_t lock;
     char *dir;
     struct store *store;
-    struct peer *peer;
+    struct cloud *peer;
     int port;
     unsigned uplink;
     uint32_t devices[DEVICES];
@@ -53,7 +53,7 @@ static uint64_t hash_of(const char *text, size_t len)
     return h;
 }
 
-static void remember_failure(struct site *s, const struct peer_request *request)
+static void remember_failure(struct site *s, const struct cloud_request *request)
 {
     const char *key = strstr(request->head, "Idempotency-Key: ");
     snprintf(s->failed_key, sizeof s->failed_key, "%.60s", key != NULL ? key : "");
@@ -62,7 +62,7 @@ static void remember_failure(struct site *s, const struct peer_request *request)
     s->again_at_ms = 0;
 }
 
-static void compare_again(struct site *s, const struct peer_request *request)
+static void compare_again(struct site *s, const struct cloud_request *request)
 {
     if (s->failed_key[0] != '\0' && strstr(request->head, s->failed_key) != NULL) {
         s->same_again += hash_of(request->body, request->len) == s->failed_hash;
@@ -111,7 +111,8 @@ static void keep(struct site *s, unsigned stream, const json_t *record)
     s->scans++;
 }
 
-static int accept_batch(struct site *s, const struct peer_request *request, char *text, size_t size)
+static int accept_batch(struct site *s, const struct cloud_request *request, char *text,
+                        size_t size)
 {
     json_t *root = json_loadb(request->body, request->len, 0, NULL);
     const json_t *records = json_object_get(root, "records");
@@ -121,9 +122,9 @@ static int accept_batch(struct site *s, const struct peer_request *request, char
     snprintf(body, sizeof body, "{\"accepted\":%zu}", count);
     if (s->always_refuse ||
         (s->poison != 0 && !s->list_poison && holds(records, s->poison, NULL))) {
-        n = peer_reply(text, size, 400, "", "{\"error\":\"bad record\"}");
+        n = cloud_reply(text, size, 400, "", "{\"error\":\"bad record\"}");
     } else if (s->records_max != 0 && count > s->records_max) {
-        n = peer_reply(text, size, 413, "", "");
+        n = cloud_reply(text, size, 413, "", "");
     } else {
         json_t *record;
         json_array_foreach(records, i, record)
@@ -137,13 +138,13 @@ static int accept_batch(struct site *s, const struct peer_request *request, char
                      count - 1, (unsigned long long)s->poison);
         }
         s->largest = count > s->largest ? (unsigned)count : s->largest;
-        n = peer_reply(text, size, 200, "", body);
+        n = cloud_reply(text, size, 200, "", body);
     }
     json_decref(root);
     return n;
 }
 
-static int answer(void *user, const struct peer_request *request, char *text, size_t size)
+static int answer(void *user, const struct cloud_request *request, char *text, size_t size)
 {
     struct site *s = user;
     pthread_mutex_lock(&s->lock);
@@ -151,7 +152,7 @@ static int answer(void *user, const struct peer_request *request, char *text, si
     int n;
     if (s->requests++ < s->times) {
         remember_failure(s, request);
-        n = s->status < 0 ? -1 : peer_reply(text, size, s->status, s->extra, s->body);
+        n = s->status < 0 ? -1 : cloud_reply(text, size, s->status, s->extra, s->body);
     } else {
         n = accept_batch(s, request, text, size);
     }
@@ -161,8 +162,8 @@ static int answer(void *user, const struct peer_request *request, char *text, si
 
 static void start_peer(struct site *s)
 {
-    s->peer = peer_start(&(struct peer_options){.answer = answer, .user = s, .port = s->port});
-    s->port = peer_port(s->peer);
+    s->peer = cloud_start(&(struct cloud_options){.answer = answer, .user = s, .port = s->port});
+    s->port = cloud_port(s->peer);
     snprintf(s->url, sizeof s->url, "http://127.0.0.1:%d/v1/readings", s->port);
 }
 
@@ -192,7 +193,7 @@ static int teardown(void **state)
     struct site *s = *state;
     sender_destroy(s->sender);
     if (s->peer != NULL) {
-        peer_stop(s->peer);
+        cloud_stop(s->peer);
     }
     config_unref(s->config);
     store_close(s->store);
@@ -269,11 +270,27 @@ static bool nothing_waits(struct site *s)
     return total.waiting == 0;
 }
 
+/* offered = fates + waiting, for every device. */
+static void adds_up(struct site *s)
+{
+    struct ledger_device *devices;
+    size_t count;
+    assert_int_equal(store_ledger(s->store, (int)s->uplink, &devices, &count), 0);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t sum = devices[i].waiting;
+        for (unsigned f = 0; f < FATE_COUNTS; f++) {
+            sum += devices[i].fates[f];
+        }
+        assert_int_equal(devices[i].offered, sum);
+    }
+    free(devices);
+}
+
 static struct ledger_device total(struct site *s)
 {
     struct ledger_device total;
     assert_int_equal(store_ledger_total(s->store, (int)s->uplink, &total), 0);
-    fixture_adds_up(s->store, (int)s->uplink);
+    adds_up(s);
     return total;
 }
 
@@ -336,7 +353,7 @@ static void test_an_outage_is_caught_up(void **state)
     start(s);
     append(s, STREAM_RAW, 10);
     wait_until(s, nothing_waits, "first delivery");
-    peer_stop(s->peer);
+    cloud_stop(s->peer);
     s->peer = NULL;
     append(s, STREAM_RAW, 100);
     wait_until(s, fails, "open circuit");
@@ -501,27 +518,27 @@ static void test_only_selected_points_leave(void **state)
     assert_int_equal(s->scans, 200);
 }
 
-static int answer_flat(void *user, const struct peer_request *request, char *text, size_t size)
+static int answer_flat(void *user, const struct cloud_request *request, char *text, size_t size)
 {
     struct site *s = user;
     pthread_mutex_lock(&s->lock);
     s->scans += strstr(request->body, "{\"location\":\"t") == request->body;
     pthread_mutex_unlock(&s->lock);
-    return peer_reply(text, size, 200, "", "{\"message\":\"ok\"}");
+    return cloud_reply(text, size, 200, "", "{\"message\":\"ok\"}");
 }
 
 static void test_flat_is_one_request_a_scan(void **state)
 {
     struct site *s = *state;
     s->keys = "format = flat\nack = status";
-    s->peer = peer_start(&(struct peer_options){.answer = answer_flat, .user = s});
-    s->port = peer_port(s->peer);
+    s->peer = cloud_start(&(struct cloud_options){.answer = answer_flat, .user = s});
+    s->port = cloud_port(s->peer);
     snprintf(s->url, sizeof s->url, "http://127.0.0.1:%d/sensor", s->port);
     append(s, STREAM_RAW, 60);
     start(s);
     wait_until(s, nothing_waits, "end");
     assert_int_equal(s->scans, 60 * DEVICES);
-    assert_int_equal(peer_requests(s->peer), 60 * DEVICES);
+    assert_int_equal(cloud_requests(s->peer), 60 * DEVICES);
 }
 
 static bool some_arrived(struct site *s)

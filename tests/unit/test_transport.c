@@ -1,6 +1,6 @@
 /* Requests on their way: what is refused before a byte of data leaves, and how failures read. */
-#include "helper_certs.h"
-#include "helper_peer.h"
+#include "certs_peer.h"
+#include "cloud_peer.h"
 #include "uplink/transport/reply_headers.h"
 #include "uplink/transport/transport.h"
 #include "uplink/transport/words.h"
@@ -94,7 +94,7 @@ struct script {
     int status;
 };
 
-static int answer(void *user, const struct peer_request *request, char *text, size_t size)
+static int answer(void *user, const struct cloud_request *request, char *text, size_t size)
 {
     struct script *s = user;
     snprintf(s->head, sizeof s->head, "%s", request->head);
@@ -105,17 +105,17 @@ static int answer(void *user, const struct peer_request *request, char *text, si
         return -1;
     }
     return s->answer != NULL ? snprintf(text, size, "%s", s->answer)
-                             : peer_reply(text, size, 200, "", "{\"accepted\":1}");
+                             : cloud_reply(text, size, 200, "", "{\"accepted\":1}");
 }
 
-static struct peer *plain_peer(struct script *s)
+static struct cloud *plain_peer(struct script *s)
 {
-    return peer_start(&(struct peer_options){.answer = answer, .user = s});
+    return cloud_start(&(struct cloud_options){.answer = answer, .user = s});
 }
 
-static struct peer *tls_peer(struct script *s, const char *cert)
+static struct cloud *tls_peer(struct script *s, const char *cert)
 {
-    return peer_start(&(struct peer_options){
+    return cloud_start(&(struct cloud_options){
         .cert_file = in_dir(cert), .key_file = in_dir("key.pem"), .answer = answer, .user = s});
 }
 
@@ -123,8 +123,8 @@ static void test_a_request_arrives_whole(void **state)
 {
     (void)state;
     struct script s = {0};
-    struct peer *p = tls_peer(&s, "good.pem");
-    struct transport_settings t = settings_for("https", "localhost", peer_port(p));
+    struct cloud *p = tls_peer(&s, "good.pem");
+    struct transport_settings t = settings_for("https", "localhost", cloud_port(p));
     t.ca_file = in_dir("ca.pem");
     t.token.text = "secret";
     struct outcome o = ask(&t, "{\"records\":[]}");
@@ -138,15 +138,15 @@ static void test_a_request_arrives_whole(void **state)
     assert_null(strcasestr(s.head, "\r\nExpect:"));
     assert_null(strcasestr(s.head, "\r\nContent-Encoding:"));
     assert_string_equal(s.body, "{\"records\":[]}");
-    peer_stop(p);
+    cloud_stop(p);
 }
 
 static void test_bodies_are_compressed(void **state)
 {
     (void)state;
     struct script s = {0};
-    struct peer *p = plain_peer(&s);
-    struct transport_settings t = settings_for("http", "127.0.0.1", peer_port(p));
+    struct cloud *p = plain_peer(&s);
+    struct transport_settings t = settings_for("http", "127.0.0.1", cloud_port(p));
     char text[4001], out[4001];
     memset(text, 'x', 4000);
     text[4000] = '\0';
@@ -167,15 +167,15 @@ static void test_bodies_are_compressed(void **state)
     assert_int_equal(ask(&t, text).status, 200);
     assert_non_null(strstr(s.head, "\r\nContent-Encoding: zstd"));
     assert_int_equal(ZSTD_decompress(out, sizeof out, s.body, s.len), 4000);
-    peer_stop(p);
+    cloud_stop(p);
 }
 
 static void test_connections_are_kept(void **state)
 {
     (void)state;
     struct script s = {0};
-    struct peer *p = plain_peer(&s);
-    struct transport_settings t = settings_for("http", "localhost", peer_port(p));
+    struct cloud *p = plain_peer(&s);
+    struct transport_settings t = settings_for("http", "localhost", cloud_port(p));
     void *transport = NULL;
     assert_int_equal(transport_http.create(&t, 1, &transport), 0);
     struct uplink_request request = {.content_type = "text/plain"};
@@ -188,11 +188,11 @@ static void test_connections_are_kept(void **state)
         }
         assert_int_equal(o.status, 200);
     }
-    assert_int_equal(peer_requests(p), 20);
-    assert_int_equal(peer_connections(p), 1);
+    assert_int_equal(cloud_requests(p), 20);
+    assert_int_equal(cloud_connections(p), 1);
     assert_true(transport_http.bytes_sent(transport) > 20 * 50);
     transport_http.destroy(transport);
-    peer_stop(p);
+    cloud_stop(p);
 }
 
 static void test_refused_before_a_byte_leaves(void **state)
@@ -212,13 +212,13 @@ static void test_refused_before_a_byte_leaves(void **state)
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct script s = {0};
-        struct peer_options options = {.cert_file = in_dir(cases[i].cert),
-                                       .key_file = in_dir("key.pem"),
-                                       .only_tls11 = cases[i].tls11,
-                                       .answer = answer,
-                                       .user = &s};
-        struct peer *p = peer_start(&options);
-        struct transport_settings t = settings_for("https", cases[i].host, peer_port(p));
+        struct cloud_options options = {.cert_file = in_dir(cases[i].cert),
+                                        .key_file = in_dir("key.pem"),
+                                        .only_tls11 = cases[i].tls11,
+                                        .answer = answer,
+                                        .user = &s};
+        struct cloud *p = cloud_start(&options);
+        struct transport_settings t = settings_for("https", cases[i].host, cloud_port(p));
         t.ca_file = cases[i].no_ca ? NULL : in_dir("ca.pem");
         t.crl_file = cases[i].crl ? in_dir("crl.pem") : NULL;
         struct outcome o = ask(&t, "{\"secret\":1}");
@@ -226,9 +226,9 @@ static void test_refused_before_a_byte_leaves(void **state)
             fail_msg("%s: '%s' instead of '%s'", cases[i].cert, o.error, cases[i].words);
         }
         assert_int_equal(o.status, 0);
-        assert_int_equal(peer_bytes(p), 0);
-        assert_int_equal(peer_requests(p), 0);
-        peer_stop(p);
+        assert_int_equal(cloud_bytes(p), 0);
+        assert_int_equal(cloud_requests(p), 0);
+        cloud_stop(p);
     }
 }
 
@@ -236,24 +236,24 @@ static void test_a_revocation_list_lets_the_others_through(void **state)
 {
     (void)state;
     struct script s = {0};
-    struct peer *p = tls_peer(&s, "good.pem");
-    struct transport_settings t = settings_for("https", "localhost", peer_port(p));
+    struct cloud *p = tls_peer(&s, "good.pem");
+    struct transport_settings t = settings_for("https", "localhost", cloud_port(p));
     t.ca_file = in_dir("ca.pem");
     t.crl_file = in_dir("crl.pem");
     assert_int_equal(ask(&t, "x").status, 200);
-    peer_stop(p);
+    cloud_stop(p);
 }
 
 static void test_mutual_tls(void **state)
 {
     (void)state;
     struct script s = {0};
-    struct peer *p = peer_start(&(struct peer_options){.cert_file = in_dir("good.pem"),
-                                                       .key_file = in_dir("key.pem"),
-                                                       .client_ca_file = in_dir("ca.pem"),
-                                                       .answer = answer,
-                                                       .user = &s});
-    struct transport_settings t = settings_for("https", "localhost", peer_port(p));
+    struct cloud *p = cloud_start(&(struct cloud_options){.cert_file = in_dir("good.pem"),
+                                                          .key_file = in_dir("key.pem"),
+                                                          .client_ca_file = in_dir("ca.pem"),
+                                                          .answer = answer,
+                                                          .user = &s});
+    struct transport_settings t = settings_for("https", "localhost", cloud_port(p));
     t.ca_file = in_dir("ca.pem");
     struct outcome o = ask(&t, "x");
     assert_int_equal(o.status, 0);
@@ -265,17 +265,17 @@ static void test_mutual_tls(void **state)
     assert_non_null(strstr(o.error, "client certificate"));
     t.cert_file = in_dir("client.pem");
     assert_int_equal(ask(&t, "x").status, 200);
-    peer_stop(p);
+    cloud_stop(p);
 }
 
 static void test_failures_in_words(void **state)
 {
     (void)state;
     struct script s = {0};
-    struct peer *p = plain_peer(&s);
-    struct transport_settings t = settings_for("https", "localhost", peer_port(p));
+    struct cloud *p = plain_peer(&s);
+    struct transport_settings t = settings_for("https", "localhost", cloud_port(p));
     assert_non_null(strstr(ask(&t, "x").error, "does not speak TLS"));
-    t = settings_for("http", "127.0.0.1", peer_port(p));
+    t = settings_for("http", "127.0.0.1", cloud_port(p));
     s.status = -1;
     assert_non_null(strstr(ask(&t, "x").error, "closed the connection without an answer"));
     s.status = 0;
@@ -286,7 +286,7 @@ static void test_failures_in_words(void **state)
     assert_non_null(strstr(o.error, "no answer in time"));
     s.answer = "SSH-2.0-OpenSSH\r\n";
     assert_int_equal(ask(&t, "x").status, 0);
-    peer_stop(p);
+    cloud_stop(p);
     assert_non_null(strstr(ask(&t, "x").error, "refuses the connection"));
     t = settings_for("https", "no-such-host.invalid", 443);
     assert_non_null(strstr(ask(&t, "x").error, "does not resolve"));
@@ -301,18 +301,18 @@ static void test_reply_headers_come_through(void **state)
     struct script s = {.answer = "HTTP/1.1 503 Busy\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
                                  "Retry-After: Sun, 06 Nov 1994 08:51:37 GMT\r\n"
                                  "Content-Length: 4\r\n\r\nbusy"};
-    struct peer *p = plain_peer(&s);
-    struct transport_settings t = settings_for("http", "127.0.0.1", peer_port(p));
+    struct cloud *p = plain_peer(&s);
+    struct transport_settings t = settings_for("http", "127.0.0.1", cloud_port(p));
     struct outcome o = ask(&t, "x");
     assert_int_equal(o.status, 503);
     assert_int_equal(o.retry_after_ms, 120000);
     assert_int_equal(o.date_ms, 784111777000);
     s.answer = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
     assert_int_equal(ask(&t, "x").status, 302);
-    peer_stop(p);
+    cloud_stop(p);
 }
 
-static int long_answer(void *user, const struct peer_request *request, char *text, size_t size)
+static int long_answer(void *user, const struct cloud_request *request, char *text, size_t size)
 {
     (void)request;
     size_t len = *(size_t *)user;
@@ -329,12 +329,12 @@ static void test_the_bound_on_a_body(void **state)
                                         {3 * TRANSPORT_BODY_MAX, TRANSPORT_BODY_MAX}};
     for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
         size_t len = lengths[i][0];
-        struct peer *p = peer_start(&(struct peer_options){.answer = long_answer, .user = &len});
-        struct transport_settings t = settings_for("http", "127.0.0.1", peer_port(p));
+        struct cloud *p = cloud_start(&(struct cloud_options){.answer = long_answer, .user = &len});
+        struct transport_settings t = settings_for("http", "127.0.0.1", cloud_port(p));
         struct outcome o = ask(&t, "x");
         assert_int_equal(o.status, 200);
         assert_int_equal(o.len, lengths[i][1]);
-        peer_stop(p);
+        cloud_stop(p);
     }
 }
 

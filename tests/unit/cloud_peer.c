@@ -1,4 +1,4 @@
-#include "helper_peer.h"
+#include "cloud_peer.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,14 +17,14 @@
 enum { CONNECTIONS_MAX = 256, HEAD_MAX = 16384, BODY_MAX = 16 << 20, ANSWER_MAX = 1 << 20 };
 
 struct connection {
-    struct peer *peer;
+    struct cloud *peer;
     pthread_t thread;
     int fd;
     SSL *ssl;
 };
 
-struct peer {
-    struct peer_options options;
+struct cloud {
+    struct cloud_options options;
     SSL_CTX *tls;
     int listener, port;
     pthread_t acceptor;
@@ -103,9 +103,9 @@ static int serve(struct connection *c, char *text, char *answer)
         }
         len += (size_t)n;
     }
-    struct peer *p = c->peer;
+    struct cloud *p = c->peer;
     pthread_mutex_lock(&p->lock);
-    struct peer_request request = {text, text + start, body, ++p->requests};
+    struct cloud_request request = {text, text + start, body, ++p->requests};
     int n = p->options.answer(p->options.user, &request, answer, ANSWER_MAX);
     pthread_mutex_unlock(&p->lock);
     return n < 0 ? -1 : give(c, answer, (size_t)n);
@@ -130,7 +130,7 @@ static void *converse(void *user)
 
 static void *accept_all(void *user)
 {
-    struct peer *p = user;
+    struct cloud *p = user;
     while (!p->stopping && p->count < CONNECTIONS_MAX) {
         int fd = accept(p->listener, NULL, NULL);
         if (fd < 0) {
@@ -152,7 +152,7 @@ static void *accept_all(void *user)
     return NULL;
 }
 
-static void use_tls(struct peer *p)
+static void use_tls(struct cloud *p)
 {
     p->tls = SSL_CTX_new(TLS_server_method());
     need(SSL_CTX_use_certificate_chain_file(p->tls, p->options.cert_file) == 1, "certificate");
@@ -168,9 +168,9 @@ static void use_tls(struct peer *p)
     }
 }
 
-struct peer *peer_start(const struct peer_options *options)
+struct cloud *cloud_start(const struct cloud_options *options)
 {
-    struct peer *p = calloc(1, sizeof *p);
+    struct cloud *p = calloc(1, sizeof *p);
     p->options = *options;
     pthread_mutex_init(&p->lock, NULL);
     if (options->cert_file != NULL) {
@@ -191,22 +191,22 @@ struct peer *peer_start(const struct peer_options *options)
     return p;
 }
 
-int peer_port(const struct peer *p)
+int cloud_port(const struct cloud *p)
 {
     return p->port;
 }
 
-uint64_t peer_bytes(struct peer *p)
+uint64_t cloud_bytes(struct cloud *p)
 {
     return p->bytes;
 }
 
-unsigned peer_requests(struct peer *p)
+unsigned cloud_requests(struct cloud *p)
 {
     return p->requests;
 }
 
-unsigned peer_connections(struct peer *p)
+unsigned cloud_connections(struct cloud *p)
 {
     pthread_mutex_lock(&p->lock);
     unsigned n = p->count;
@@ -214,7 +214,7 @@ unsigned peer_connections(struct peer *p)
     return n;
 }
 
-void peer_stop(struct peer *p)
+void cloud_stop(struct cloud *p)
 {
     p->stopping = 1;
     shutdown(p->listener, SHUT_RDWR);
@@ -231,7 +231,7 @@ void peer_stop(struct peer *p)
     free(p);
 }
 
-int peer_reply(char *answer, size_t size, int status, const char *extra, const char *body)
+int cloud_reply(char *answer, size_t size, int status, const char *extra, const char *body)
 {
     return snprintf(answer, size, "HTTP/1.1 %d Word\r\nContent-Length: %zu\r\n%s\r\n%s", status,
                     strlen(body), extra, body);

@@ -1,4 +1,4 @@
-/* helper_certs.h - certificates made on the spot, for tests of what TLS must refuse.
+/* certs_peer.h - certificates made on the spot, for tests of what TLS must refuse.
  *
  * One authority and one EC key for all; files in PEM under `dir`: ca.pem, key.pem, crl.pem and the
  * certificates named below. */

@@ -1,4 +1,4 @@
-#include "helper_certs.h"
+#include "certs_peer.h"
 
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
