@@ -23,6 +23,7 @@ static int make_room(struct flight *f)
     for (size_t i = 0; i < f->scan_count; i++) {
         readings += f->scans[i]->count;
     }
+    f->readings = readings;
     if (f->scan_count > f->record_capacity) {
         void *records = realloc(f->records, f->scan_count * sizeof *f->records);
         f->records = records != NULL ? records : f->records;
@@ -143,7 +144,9 @@ static int settle_run(struct flight *f, struct store_reader *reader,
     if (e < 0) {
         return e;
     }
-    f->next_scan = i;
+    for (; f->next_scan < i; f->next_scan++) {
+        f->readings -= f->scans[f->next_scan]->count;
+    }
     f->from = record;
     f->encoded = false;
     result->delivered += run.fates[FATE_DELIVERED];
@@ -282,9 +285,4 @@ void flight_return(struct flight *f, struct store_reader *reader)
         i = last + 1;
     }
     f->state = FLIGHT_FREE;
-}
-
-size_t flight_scans(const struct flight *f)
-{
-    return f->state != FLIGHT_FREE ? f->scan_count - f->next_scan : 0;
 }

@@ -40,11 +40,12 @@ struct flight {
     uint16_t *picks; /* what `selected` of the records points at */
     size_t pick_capacity;
 
-    size_t next_scan; /* those before it are settled */
-    size_t from, to;  /* the part asked for: records */
-    size_t cap;       /* records in a part, grows again after a success */
-    size_t cap_max;   /* largest part this endpoint takes */
-    bool encoded;     /* request is that of from..to */
+    size_t next_scan;  /* those before it are settled */
+    uint64_t readings; /* of those that are not */
+    size_t from, to;   /* the part asked for: records */
+    size_t cap;        /* records in a part, grows again after a success */
+    size_t cap_max;    /* largest part this endpoint takes */
+    bool encoded;      /* request is that of from..to */
     struct uplink_request request;
 };
 
@@ -80,6 +81,3 @@ must_check int flight_settle(struct flight *f, struct store_reader *reader,
 
 /* Gives what is left back to the reader. */
 void flight_return(struct flight *f, struct store_reader *reader);
-
-/* Scans in it that are not settled. */
-size_t flight_scans(const struct flight *f);

@@ -100,9 +100,11 @@ static void settle(struct sender *s, struct flight *f, const struct uplink_verdi
     learn_size(s, f);
     if (f->state == FLIGHT_FREE) {
         sender_look(s);
-        lane_answered(&s->lanes[f->lane], clock_mono_ms(), f->full, s->backlog.scans[f->lane],
-                      s->common->batch_interval_ms);
-        s->lanes[STORE_LANE_LIVE].blocked = s->lanes[STORE_LANE_BACKFILL].blocked = false;
+        /* A device may have been kept from one lane by a batch of the other. */
+        for (unsigned l = 0; l < STORE_LANES; l++) {
+            lane_answered(&s->lanes[l], clock_mono_ms(), f->lane == l && f->full, s->left[l],
+                          s->common->batch_interval_ms);
+        }
     }
 }
 

@@ -17,10 +17,16 @@ size_t sender_flights_in(const struct sender *s, enum flight_state state)
 void sender_look(struct sender *s)
 {
     store_reader_backlog(s->reader, &s->backlog);
-    for (size_t i = 0; i < s->flight_count; i++) {
-        const struct flight *f = &s->flights[i];
-        uint64_t scans = flight_scans(f), *waiting = &s->backlog.scans[f->lane];
-        *waiting -= scans < *waiting ? scans : *waiting;
+    for (unsigned l = 0; l < STORE_LANES; l++) {
+        uint64_t all = s->backlog.readings[l], flying = 0;
+        for (size_t i = 0; i < s->flight_count; i++) {
+            const struct flight *f = &s->flights[i];
+            flying += f->state != FLIGHT_FREE && f->lane == l ? f->readings : 0;
+        }
+        uint64_t left = flying < all ? all - flying : 0;
+        double scan = all > 0 ? (double)s->backlog.scans[l] / (double)all : 0;
+        s->left[l] = (uint64_t)((double)left * scan);
+        s->left[l] += left > 0 && s->left[l] == 0;
     }
 }
 
@@ -51,7 +57,7 @@ static enum lane_due due(struct sender *s, enum store_lane lane, int64_t now_ms)
     if (lane == STORE_LANE_BACKFILL && bucket_wait_ms(&s->bucket, now_ms) > 0) {
         return LANE_NOT_DUE;
     }
-    uint64_t waiting = s->backlog.scans[lane];
+    uint64_t waiting = s->left[lane];
     if (s->split && lane == STORE_LANE_BACKFILL) {
         return waiting > 0 && !s->lanes[lane].blocked ? LANE_DUE_TIME : LANE_NOT_DUE;
     }
@@ -141,7 +147,7 @@ int64_t sender_fill_deadline(struct sender *s, int64_t now_ms)
     if (!s->split && at >= 0) {
         at = at > now_ms + bucket_ms ? at : now_ms + bucket_ms;
     }
-    if (s->backlog.scans[STORE_LANE_BACKFILL] > 0 && bucket_ms > 0) {
+    if (s->left[STORE_LANE_BACKFILL] > 0 && bucket_ms > 0) {
         at = sooner(at, now_ms + bucket_ms);
     }
     bool busy = sender_flights_in(s, FLIGHT_FREE) < s->flight_count;

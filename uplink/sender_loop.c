@@ -132,7 +132,7 @@ void *sender_loop(void *user)
     lane_init(&s->lanes[STORE_LANE_LIVE]);
     lane_init(&s->lanes[STORE_LANE_BACKFILL]);
     sender_look(s);
-    if (!s->split && s->backlog.scans[STORE_LANE_BACKFILL] > 0) {
+    if (!s->split && s->left[STORE_LANE_BACKFILL] > 0) {
         lane_arrived(&s->lanes[STORE_LANE_BACKFILL], now_ms);
     }
     while (!finished(s, now_ms)) {

@@ -43,12 +43,13 @@ struct sender {
     struct pace pace;
     struct bucket bucket;
     struct store_backlog backlog;
-    bool split;              /* live and backfill lanes */
-    unsigned streams;        /* bits of enum stream */
-    size_t records_max;      /* of a take, by settings and service */
-    size_t part_max;         /* of a request, by service and what 413 has taught */
-    size_t part_limit;       /* what part_max may grow to */
-    unsigned grown, rejects; /* counts for SENDER_GROW_AFTER, SENDER_REJECTS_BEFORE_HOLD */
+    uint64_t left[STORE_LANES]; /* scans that are not in flight; estimated, but 0 is 0 */
+    bool split;                 /* live and backfill lanes */
+    unsigned streams;           /* bits of enum stream */
+    size_t records_max;         /* of a take, by settings and service */
+    size_t part_max;            /* of a request, by service and what 413 has taught */
+    size_t part_limit;          /* what part_max may grow to */
+    unsigned grown, rejects;    /* counts for SENDER_GROW_AFTER, SENDER_REJECTS_BEFORE_HOLD */
     uint64_t random, body_bytes;
     uint64_t eta_waiting;
     int64_t eta_since_ms, eta_s;
@@ -65,7 +66,7 @@ void *sender_loop(void *user);
 void sender_fill(struct sender *s, int64_t now_ms);
 /* The next time a lane is due, -1: none is foreseen. */
 int64_t sender_fill_deadline(struct sender *s, int64_t now_ms);
-/* Reads the backlog anew; its scans are those that are not in flight. */
+/* Reads the backlog anew. */
 void sender_look(struct sender *s);
 size_t sender_flights_in(const struct sender *s, enum flight_state state);
 
