@@ -1,4 +1,5 @@
 /* The sink as its clients see it: libcurl over TLS against a sink on a thread of its own. */
+#include "gateway/base/clock.h"
 #include "uplink/sink/sink.h"
 
 #include <arpa/inet.h>
@@ -497,6 +498,7 @@ static void test_keep_alive(void **state)
     struct fixture f;
     start(&f, (struct sink_options){.discard = true});
     long connects = 0;
+    int64_t begun = clock_mono_ms();
     for (int i = 0; i < 20; i++) {
         long more;
         assert_answer(&f, "/v1/readings", HEAD ONE "]}", 200, "{\"accepted\":1}");
@@ -504,6 +506,7 @@ static void test_keep_alive(void **state)
         connects += more;
     }
     assert_int_equal(connects, 1);
+    assert_true(clock_mono_ms() - begun < 20 * 35); /* Nagle's wait is 40 ms a request */
     assert_stats(&f, "\"records\":20,\"readings\":40,\"repeats\":0");
     stop(&f);
 }
