@@ -158,6 +158,7 @@ struct bare {
     int epoll, timer;
     int fds[CONNECTIONS_MAX];
     uint16_t transactions[CONNECTIONS_MAX + 64]; /* by descriptor */
+    bool waits[CONNECTIONS_MAX + 64];
     uint16_t values[REGISTERS];
     uint64_t polls;
 };
@@ -185,6 +186,10 @@ static void bare_ask(struct bare *bare, const struct load *load)
     uint8_t frame[12] = {0, 0, 0, 0, 0, 6, 1, MBAP_READ_HOLDING, 0, 0, 0, REGISTERS};
     for (unsigned i = 0; i < load->connections; i++) {
         int fd = bare->fds[i];
+        if (bare->waits[fd]) {
+            continue; /* as the driver does: an overrun skips the period */
+        }
+        bare->waits[fd] = true;
         mbap_put16(frame, ++bare->transactions[fd]);
         if (send(fd, frame, sizeof(frame), MSG_NOSIGNAL) != (ssize_t)sizeof(frame)) {
             die("send");
@@ -203,6 +208,7 @@ static void bare_take(struct bare *bare, int fd)
     for (unsigned i = 0; i < REGISTERS; i++) {
         bare->values[i] = mbap_get16(in + 9 + 2 * i);
     }
+    bare->waits[fd] = false;
     bare->polls++;
 }
 

@@ -4,8 +4,9 @@
 #include "modbus_peer.h"
 
 #include <errno.h>
-#include <math.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 /* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -312,6 +313,32 @@ static void test_pauses_are_kept(void **state)
     session_put(again);
 }
 
+/* libmodbus aborts the process here: it selects. */
+static void test_descriptors_beyond_1024(void **state)
+{
+    struct fixture *f = *state;
+    enum { FILLERS = 1100 };
+    static int fillers[FILLERS];
+    struct rlimit before, raised;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    raised = before;
+    raised.rlim_cur = before.rlim_max < 4096 ? before.rlim_max : 4096;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &raised), 0);
+    for (size_t i = 0; i < FILLERS; i++) {
+        fillers[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        assert_true(fillers[i] >= 0);
+    }
+    struct asked asked;
+    ask_and_wait(f, &asked, 6);
+    assert_good(&asked, 6);
+    for (size_t i = 0; i < FILLERS; i++) {
+        close(fillers[i]);
+    }
+    peer_stop(&f->peer);
+    session_close_idle(f->session);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 static void test_queue_has_a_bound(void **state)
 {
     struct fixture *f = *state;
@@ -383,6 +410,7 @@ int main(void)
         session_test(test_names_are_resolved),
         session_test(test_cancelled_requests_are_forgotten),
         session_test(test_pauses_are_kept),
+        session_test(test_descriptors_beyond_1024),
         session_test(test_queue_has_a_bound),
         cmocka_unit_test(test_addresses),
     };
