@@ -169,9 +169,19 @@ void env_clear_readers(struct env *env)
     (void)mdb_reader_check(env->mdb, &dead);
 }
 
+/* LMDB does not write to what it is given, but does not say so in its types. */
+static MDB_val given(const void *bytes, size_t len)
+{
+    union {
+        const void *in;
+        void *out;
+    } pointer = {.in = bytes};
+    return (MDB_val){.mv_size = len, .mv_data = pointer.out};
+}
+
 static MDB_val key_value(const struct key *key)
 {
-    return (MDB_val){.mv_size = key->len, .mv_data = (void *)(uintptr_t)key->bytes};
+    return given(key->bytes, key->len);
 }
 
 int env_get(MDB_txn *txn, const struct key *key, MDB_val *ret_value)
@@ -183,7 +193,7 @@ int env_get(MDB_txn *txn, const struct key *key, MDB_val *ret_value)
 int env_put(MDB_txn *txn, const struct key *key, const void *value, size_t len, unsigned flags)
 {
     MDB_val name = key_value(key);
-    MDB_val data = {.mv_size = len, .mv_data = (void *)(uintptr_t)value};
+    MDB_val data = given(value, len);
     return env_error(mdb_put(txn, MAIN_DBI, &name, &data, flags));
 }
 

@@ -107,35 +107,58 @@ struct found {
     uint32_t staged, flying;
 };
 
+static void free_stage(struct stage *stage)
+{
+    if (stage != NULL) {
+        free(stage->scans);
+        free(stage->arena);
+        free(stage);
+    }
+}
+
+/* A stage with the decoded block in it, no scans yet. */
+static int make_stage(struct store_reader *reader, const struct found *found,
+                      struct stage **ret_stage)
+{
+    struct stage *stage = calloc(1, sizeof(*stage));
+    if (stage == NULL) {
+        return -ENOMEM;
+    }
+    stage->scans = calloc(found->staged, sizeof(*stage->scans));
+    stage->arena = malloc(found->header.memory);
+    int rc = stage->scans == NULL || stage->arena == NULL
+                 ? -ENOMEM
+                 : wal_scans(reader->decoder, stage->arena);
+    if (rc < 0) {
+        free_stage(stage);
+        return rc;
+    }
+    stage->bytes = found->header.memory + found->staged * sizeof(*stage->scans);
+    *ret_stage = stage;
+    return 0;
+}
+
 static int stage_block(struct store_reader *reader, enum store_lane which,
                        const struct found *found)
 {
-    struct stage *stage = calloc(1, sizeof(*stage));
-    auto_free struct staged *scans = calloc(found->staged, sizeof(*scans));
-    auto_free uint8_t *arena = malloc(found->header.memory);
-    int rc = stage == NULL || scans == NULL || arena == NULL ? -ENOMEM
-                                                             : wal_scans(reader->decoder, arena);
+    struct stage *stage = NULL;
+    int rc = make_stage(reader, found, &stage);
     if (rc < 0) {
-        free(stage);
         return rc;
     }
-    *stage = (struct stage){.left = found->staged,
-                            .bytes = found->header.memory + found->staged * sizeof(*scans)};
-    size_t n = 0;
     for (size_t i = 0; i < found->header.scans; i++) {
         if (found->wants[i] == WANT_STAGE) {
-            scans[n] = (struct staged){
+            struct staged *staged = &stage->scans[stage->left++];
+            *staged = (struct staged){
                 .stage = stage,
-                .scan = (const struct scan *)(const void *)(arena + found->rows[i].offset),
+                .scan = (const struct scan *)(const void *)(stage->arena + found->rows[i].offset),
                 .prev_seq = found->rows[i].prev_seq,
                 .number = found->number,
                 .written_ms = found->header.written_ms,
             };
-            link_staged(reader, which, &found->rows[i], &scans[n++]);
+            link_staged(reader, which, &found->rows[i], staged);
         }
     }
-    stage->scans = take_ptr(scans);
-    stage->arena = take_ptr(arena);
     reader->stage_bytes += stage->bytes;
     reader->lanes[which].stages++;
     double average = (double)found->header.readings / found->header.scans;
@@ -221,19 +244,12 @@ int lanes_load(struct store_reader *reader, enum store_lane which)
     return rc;
 }
 
-static void free_stage(struct store_reader *reader, enum store_lane which, struct stage *stage)
-{
-    reader->stage_bytes -= stage->bytes;
-    reader->lanes[which].stages--;
-    free(stage->scans);
-    free(stage->arena);
-    free(stage);
-}
-
 void lanes_release(struct store_reader *reader, enum store_lane which, struct staged *staged)
 {
     if (--staged->stage->left == 0) {
-        free_stage(reader, which, staged->stage);
+        reader->stage_bytes -= staged->stage->bytes;
+        reader->lanes[which].stages--;
+        free_stage(staged->stage);
     }
 }
 

@@ -6,7 +6,7 @@
 #include <sys/statvfs.h>
 
 enum {
-    TAIL_BLOCKS_MAX = 64,   /* that leave in order with one commit */
+    TAIL_BLOCKS_MAX = 192,  /* that leave in order with one commit */
     EXPIRE_BLOCKS_MAX = 16, /* looked through for an uplink with one commit */
     PURGE_BLOCKS_MAX = 64,  /* looked at for delivered history under pressure */
     RESERVE_PAGES_MIN = 32,
@@ -251,14 +251,15 @@ static int64_t disk_pages(const struct store *store, int64_t page, int64_t limit
 static int shortage(struct store *store, size_t need, int64_t *ret_bytes)
 {
     int64_t page = (int64_t)env_page_size(store->env);
+    int64_t pages = (int64_t)env_pages(store->env);
     int64_t limit = (int64_t)store->max_bytes / page;
+    int64_t disk = pages + disk_pages(store, page, limit);
+    limit = disk < limit ? disk : limit;
     int64_t reserve = limit / RESERVE_SHARE > RESERVE_PAGES_MIN ? limit / RESERVE_SHARE
                                                                 : RESERVE_PAGES_MIN;
     int64_t want = reserve + (int64_t)need / page + 1;
-    int64_t disk = disk_pages(store, page, limit);
-    int64_t pages = (int64_t)env_pages(store->env);
     *ret_bytes = 0;
-    if (limit - pages >= want && disk >= want) {
+    if (limit - pages >= want) {
         return 0;
     }
     MDB_txn *txn = NULL;
@@ -268,9 +269,7 @@ static int shortage(struct store *store, size_t need, int64_t *ret_bytes)
         rc = env_free_pages(txn, &free_pages);
         env_read_end(store->env, txn);
     }
-    int64_t by_limit = limit - pages + (int64_t)free_pages;
-    int64_t by_disk = disk + (int64_t)free_pages;
-    int64_t room = by_limit < by_disk ? by_limit : by_disk;
+    int64_t room = limit - pages + (int64_t)free_pages;
     *ret_bytes = rc < 0 || room >= want ? 0 : (want - room) * page;
     return rc;
 }

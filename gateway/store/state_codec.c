@@ -214,9 +214,10 @@ static int take_notes(struct cursor *c, struct state *state)
     uint64_t count = cursor_take_varint(c);
     int rc = c->failed || count > STATE_NOTES_MAX ? -EBADMSG : 0;
     for (uint64_t i = 0; i < count && rc == 0; i++) {
-        auto_free char *name = take_name(c);
+        char *name = take_name(c);
         int64_t value = cursor_take_zigzag(c);
         rc = name == NULL ? -EBADMSG : state_set_note(state, name, value);
+        free(name);
     }
     return rc;
 }

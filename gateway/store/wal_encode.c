@@ -63,7 +63,7 @@ static int make_room(struct wal_encoder *encoder, size_t rows)
     free(encoder->order);
     encoder->capacity = 0;
     encoder->shapes = calloc(rows, sizeof(*encoder->shapes));
-    encoder->examples = calloc(rows, sizeof(*encoder->examples));
+    encoder->examples = calloc(rows, sizeof(const struct wal_row *));
     encoder->table = calloc(table_size, sizeof(*encoder->table));
     encoder->order = calloc(rows, sizeof(*encoder->order));
     if (encoder->shapes == NULL || encoder->examples == NULL || encoder->table == NULL ||
