@@ -126,15 +126,25 @@ static int add_points(sqlite3_stmt *points, sqlite3_stmt *record, json_t *flat)
     return rc == SQLITE_DONE ? 0 : rc == SQLITE_INTERRUPT ? -ETIMEDOUT : -EIO;
 }
 
+/* By a jump from device to device and to each one's last five records: the cost does not grow with
+ * the history. */
+static const char latest_sql[] =
+    "WITH RECURSIVE devices(x) AS (SELECT min(device) FROM readings UNION ALL"
+    " SELECT (SELECT min(device) FROM readings WHERE device > x) FROM devices WHERE x IS NOT NULL),"
+    " lanes(x, s, since) AS MATERIALIZED (SELECT x, streams.column1, coalesce((SELECT DISTINCT seq"
+    " FROM readings WHERE device = x AND stream = streams.column1 ORDER BY seq DESC LIMIT 1"
+    " OFFSET 4), 0)"
+    " FROM devices, (VALUES('raw'), ('aggregate'), ('event'), ('')) AS streams"
+    " WHERE x IS NOT NULL)"
+    " SELECT gateway, store, stream, device, seq, max(time_ms) FROM lanes CROSS JOIN readings"
+    " ON device = x AND stream = s AND seq >= since"
+    " GROUP BY device, stream, seq, store, gateway ORDER BY 6 DESC, device LIMIT 5";
+
 static int query_latest(sqlite3 *handle, json_t *rows)
 {
     sqlite3_stmt *records auto_statement = NULL;
     sqlite3_stmt *points auto_statement = NULL;
-    if (sqlite3_prepare_v2(handle,
-                           "SELECT gateway, store, stream, device, seq, max(time_ms) FROM readings"
-                           " GROUP BY device, stream, seq, store, gateway"
-                           " ORDER BY 6 DESC, device LIMIT 5",
-                           -1, &records, NULL) != SQLITE_OK ||
+    if (sqlite3_prepare_v2(handle, latest_sql, -1, &records, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(handle,
                            "SELECT point, value FROM readings WHERE gateway = ?1 AND store = ?2"
                            " AND stream = ?3 AND device = ?4 AND seq = ?5",
