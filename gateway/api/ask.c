@@ -85,8 +85,8 @@ void ask_device(const struct api_host *host, struct later *later, struct evhttp_
         return;
     }
     auto_roster struct roster roster = {0};
-    auto_free size_t *indexes = calloc(read.count + 1, sizeof *indexes);
-    int r = indexes == NULL ? -ENOMEM : roster_take(host, ROSTER_DEVICES, &roster);
+    size_t indexes[READ_POINTS_MAX];
+    int r = roster_take(host, ROSTER_DEVICES, &roster);
     const struct device *device = r < 0 ? NULL : roster_find(&roster, read.device);
     const char *missing = NULL;
     if (device == NULL) {

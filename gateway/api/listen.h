@@ -5,9 +5,8 @@
 
 #include "gateway/base/cleanup.h"
 
-#include <stdbool.h>
-
 #include <openssl/ssl.h>
+#include <stdbool.h>
 
 /* The Unix socket, mode 0660; one left behind by a dead process is replaced. -EADDRINUSE: another
  * process answers on it. */

@@ -3,31 +3,20 @@
 #include <errno.h>
 #include <string.h>
 
-/* Room for one more; `list` is the address of an array's pointer. */
-static bool grow(void *list, size_t size, size_t count, size_t *room)
-{
-    if (count < *room) {
-        return true;
-    }
-    size_t more = *room == 0 ? 16 : *room * 2;
-    void *old;
-    memcpy(&old, list, sizeof old);
-    void *grown = reallocarray(old, more, size);
-    if (grown == NULL) {
-        return false;
-    }
-    memcpy(list, &grown, sizeof grown);
-    *room = more;
-    return true;
-}
+enum { ROOM_FIRST = 16 };
 
 static void take_device(void *arg, struct device *device)
 {
     struct roster *roster = arg;
-    if (!grow(&roster->devices, sizeof(struct device *), roster->device_count,
-              &roster->device_room)) {
-        roster->failed = true;
-        return;
+    if (roster->device_count == roster->device_room) {
+        size_t room = roster->device_room == 0 ? ROOM_FIRST : roster->device_room * 2;
+        struct device **grown = reallocarray(roster->devices, room, sizeof(struct device *));
+        if (grown == NULL) {
+            roster->failed = true;
+            return;
+        }
+        roster->devices = grown;
+        roster->device_room = room;
     }
     roster->devices[roster->device_count++] = device_ref(device);
 }
@@ -36,10 +25,8 @@ static void take_uplink(void *arg, const struct config_uplink *config, unsigned 
                         struct sender *sender)
 {
     struct roster *roster = arg;
-    if (!grow(&roster->uplinks, sizeof *roster->uplinks, roster->uplink_count,
-              &roster->uplink_room)) {
-        roster->failed = true;
-        return;
+    if (roster->uplink_count == ARRAY_SIZE(roster->uplinks)) {
+        return; /* the store keeps no more either */
     }
     struct roster_uplink *uplink = &roster->uplinks[roster->uplink_count++];
     *uplink = (struct roster_uplink){.index = index};
@@ -81,7 +68,6 @@ void roster_finish(struct roster *roster)
         device_unref(roster->devices[i]);
     }
     free(roster->devices);
-    free(roster->uplinks);
     *roster = (struct roster){0};
 }
 

@@ -15,8 +15,8 @@ struct roster_uplink {
 struct roster {
     struct device **devices; /* a reference each, by name */
     size_t device_count, device_room;
-    struct roster_uplink *uplinks;
-    size_t uplink_count, uplink_room;
+    struct roster_uplink uplinks[STORE_UPLINKS_MAX];
+    size_t uplink_count;
     bool failed; /* out of memory: something is missing */
 };
 
