@@ -42,8 +42,14 @@ static int tcp_create(struct event_base *base, const struct config *config, void
 static int tcp_add(void *state, struct device *device)
 {
     struct modbus_tcp *driver = state;
+    const struct modbus_settings *settings = device->config->settings;
+    const struct session_pauses pauses = {settings->connect_pause_ms, settings->request_pause_ms};
+    struct session *session;
     struct poller *poller;
-    int r = poller_create(driver->schedule, driver->pool, device, &poller);
+    int r = session_get(driver->pool, settings->address, pauses, &session);
+    if (r == 0) {
+        r = poller_create(driver->schedule, session_wire(session), device, &poller);
+    }
     if (r == 0) {
         device->driver_data = poller;
     }

@@ -51,8 +51,8 @@ static void finish_bad(struct poller *poller)
     int before = atomic_load_explicit(&device->health.state, memory_order_relaxed);
     bool dead = false;
     if (is_silence(poller->error, poller->detail)) {
-        dead = breaker_bad(&poller->breaker, session_line(poller->session), clock_mono_ms(),
-                           poller->cost_ms, session_users(poller->session) > 1);
+        dead = breaker_bad(&poller->breaker, &poller->wire->line, clock_mono_ms(), poller->cost_ms,
+                           poller->wire->users > 1);
     }
     if (before == DEVICE_GOOD) {
         submit_gap(poller);
@@ -96,7 +96,7 @@ static void finish_round(struct poller *poller)
     }
     poller->poll++;
     if (poller->settings->close_after_round) {
-        session_close_idle(poller->session);
+        wire_close_idle(poller->wire);
     }
 }
 
@@ -129,7 +129,7 @@ static void ask(struct poller *poller)
         .count = due->count,
     };
     bool goes_on = poller->answers > 0;
-    int r = session_submit(poller->session, &poller->request, goes_on);
+    int r = wire_submit(poller->wire, &poller->request, goes_on);
     if (r != 0) {
         note_error(poller, DEVICE_ERROR_CONNECT, -r);
         abandon_round(poller, QUALITY_BAD_CONNECTION);
@@ -305,7 +305,7 @@ static void on_due(struct schedule_entry *entry, unsigned skipped, int64_t late_
                                   memory_order_relaxed);
     }
     if (!poller->running && breaker_is_open(&poller->breaker) &&
-        !breaker_allows(&poller->breaker, session_line(poller->session), clock_mono_ms())) {
+        !breaker_allows(&poller->breaker, &poller->wire->line, clock_mono_ms())) {
         return;
     }
     if (poller->running || !scan_has_room(device, plan_due_points(&poller->plan, poller->poll))) {
@@ -317,24 +317,21 @@ static void on_due(struct schedule_entry *entry, unsigned skipped, int64_t late_
     }
 }
 
-int poller_create(struct schedule *schedule, struct session_pool *pool, struct device *device,
+int poller_create(struct schedule *schedule, struct wire *wire, struct device *device,
                   struct poller **ret_poller)
 {
     struct poller *poller = calloc(1, sizeof(*poller));
     if (poller == NULL) {
+        wire_put(wire);
         return -ENOMEM;
     }
+    poller->wire = wire;
     poller->schedule = schedule;
     poller->device = device;
     poller->settings = device->config->settings;
-    const struct session_pauses pauses = {poller->settings->connect_pause_ms,
-                                          poller->settings->request_pause_ms};
     int r = modbus_plan_device(device->config, &poller->plan);
     if (r == 0) {
         r = collect_init(&poller->collect, device->config);
-    }
-    if (r == 0) {
-        r = session_get(pool, poller->settings->address, pauses, &poller->session);
     }
     if (r != 0) {
         poller_destroy(poller);
@@ -357,10 +354,10 @@ void poller_destroy(struct poller *poller)
     }
     schedule_remove(&poller->entry);
     schedule_cancel(poller->schedule, &poller->busy);
-    if (poller->session != NULL) {
+    if (poller->wire != NULL) {
         read_now_cancel_all(poller);
-        session_cancel(poller->session, &poller->request);
-        session_put(poller->session);
+        wire_cancel(poller->wire, &poller->request);
+        wire_put(poller->wire);
     }
     plan_finish(&poller->plan);
     collect_finish(&poller->collect);

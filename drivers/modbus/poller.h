@@ -1,9 +1,9 @@
 /* poller.h - the rounds of one Modbus device: when, in what order, and what becomes of them.
  *
- * Field thread only. A round sends the due requests of the plan one after another; its scan has the
- * wall time of the first reply. Requests that failed leave bad readings. A round that brings no
- * value at all is a failed poll and submits nothing, except once when the device was good before:
- * then a scan of bad readings marks where the gap begins. */
+ * Field thread only; over whatever wire. A round sends the due requests of the plan one after
+ * another; its scan has the wall time of the first reply. Requests that failed leave bad readings.
+ * A round that brings no value at all is a failed poll and submits nothing, except once when the
+ * device was good before: then a scan of bad readings marks where the gap begins. */
 #pragma once
 
 #include "drivers/modbus/breaker.h"
@@ -24,7 +24,7 @@ struct poller {
     struct schedule *schedule;
     struct device *device;
     const struct modbus_settings *settings;
-    struct session *session;
+    struct wire *wire;
     struct session_request request;
     struct schedule_timer busy;
     struct plan plan;
@@ -41,6 +41,7 @@ struct poller {
     struct read_now *reads; /* questions from outside that are still open */
 };
 
-must_check int poller_create(struct schedule *schedule, struct session_pool *pool,
-                             struct device *device, struct poller **ret_poller);
+/* Takes over one use of the wire, also when it fails. */
+must_check int poller_create(struct schedule *schedule, struct wire *wire, struct device *device,
+                             struct poller **ret_poller);
 void poller_destroy(struct poller *poller);

@@ -141,7 +141,7 @@ static int ask_next(struct read_now *read)
         .first = point->first,
         .count = point->width,
     };
-    return session_submit(read->poller->session, &read->ask, read->at > 0);
+    return wire_submit(read->poller->wire, &read->ask, read->at > 0);
 }
 
 static int choose_points(struct read_now *read)
@@ -198,7 +198,7 @@ void read_now_cancel_all(struct poller *poller)
 {
     for (struct read_now *read = poller->reads, *next; read != NULL; read = next) {
         next = read->next;
-        session_cancel(poller->session, &read->ask);
+        wire_cancel(poller->wire, &read->ask);
         finish(read, -ECANCELED, "the device was taken out of service");
     }
 }

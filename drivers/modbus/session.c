@@ -24,10 +24,9 @@ struct session_pool {
 };
 
 struct session {
+    struct wire wire; /* first */
     struct session_pool *pool;
     struct session *next; /* in its hash slot */
-    unsigned users;       /* devices */
-    unsigned pins;        /* callbacks under way, in which the last user may leave */
     uint16_t port;
     uint16_t transaction;
     enum session_state state;
@@ -39,7 +38,6 @@ struct session {
     struct session_request *active; /* being connected for, or sent */
     struct resolver_query *query;
     struct session_pauses pauses;
-    struct breaker_line line;
     int64_t began_ns; /* of the active request: connecting or sent */
     int64_t sent_ns;
     int64_t free_at_ms; /* the request pause ends */
@@ -134,6 +132,8 @@ static struct session **slot_of(struct session_pool *pool, const char *host, uin
     return &pool->slots[hash % HASH_SLOTS];
 }
 
+static const struct wire_ops session_ops;
+
 static int session_create(struct session_pool *pool, const char *host, uint16_t port,
                           struct session **ret_session)
 {
@@ -146,6 +146,7 @@ static int session_create(struct session_pool *pool, const char *host, uint16_t 
         free(session);
         return -ENOMEM;
     }
+    session->wire.ops = &session_ops;
     session->pool = pool;
     session->port = port;
     session->fd = -1;
@@ -177,7 +178,7 @@ int session_get(struct session_pool *pool, const char *address, struct session_p
         session->next = *slot;
         *slot = session;
     }
-    session->users++;
+    session->wire.users++;
     if (pauses.connect_ms > session->pauses.connect_ms) {
         session->pauses.connect_ms = pauses.connect_ms;
     }
@@ -209,7 +210,7 @@ static void close_connection(struct session *session)
 /* Callbacks may give a session back that is still on the stack: it is freed on the next tick. */
 void session_put(struct session *session)
 {
-    if (session == NULL || --session->users > 0) {
+    if (session == NULL || --session->wire.users > 0) {
         return;
     }
     struct session_pool *pool = session->pool;
@@ -246,16 +247,6 @@ void session_pool_destroy(struct session_pool *pool)
     reap(&pool->reaper);
     resolver_destroy(pool->resolver);
     free(pool);
-}
-
-unsigned session_users(const struct session *session)
-{
-    return session->users;
-}
-
-struct breaker_line *session_line(struct session *session)
-{
-    return &session->line;
 }
 
 /* --- requests --- */
@@ -667,3 +658,37 @@ static void on_socket(evutil_socket_t fd, short what, void *user)
         }
     }
 }
+
+/* --- as a wire --- */
+
+struct wire *session_wire(struct session *session)
+{
+    return &session->wire;
+}
+
+static int submit_op(struct wire *wire, struct session_request *request, bool front)
+{
+    return session_submit((struct session *)wire, request, front);
+}
+
+static void cancel_op(struct wire *wire, struct session_request *request)
+{
+    session_cancel((struct session *)wire, request);
+}
+
+static void put_op(struct wire *wire)
+{
+    session_put((struct session *)wire);
+}
+
+static void close_idle_op(struct wire *wire)
+{
+    session_close_idle((struct session *)wire);
+}
+
+static const struct wire_ops session_ops = {
+    .submit = submit_op,
+    .cancel = cancel_op,
+    .put = put_op,
+    .close_idle = close_idle_op,
+};

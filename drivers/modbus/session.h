@@ -8,8 +8,8 @@
  * 20 ms. A session never reconnects by itself: the next request does. */
 #pragma once
 
-#include "drivers/modbus/breaker.h"
 #include "drivers/modbus/mbap.h"
+#include "drivers/modbus/wire.h"
 #include "drivers/schedule.h"
 #include "gateway/pipeline/device.h"
 
@@ -74,5 +74,5 @@ void session_cancel(struct session *session, struct session_request *request);
 /* Closes the connection when nothing waits (devices that want it closed after each round). */
 void session_close_idle(struct session *session);
 
-unsigned session_users(const struct session *session);
-struct breaker_line *session_line(struct session *session);
+/* The session as a wire. */
+struct wire *session_wire(struct session *session);

@@ -302,7 +302,7 @@ static void test_pauses_are_kept(void **state)
     const struct session_pauses pauses = {.connect_ms = 60, .request_ms = 40};
     assert_int_equal(session_get(f->pool, f->peer.address, pauses, &again), 0);
     assert_ptr_equal(again, f->session);
-    assert_int_equal(session_users(again), 2);
+    assert_int_equal(session_wire(again)->users, 2);
     struct asked asked[3];
     int64_t from = clock_mono_ms();
     for (uint16_t i = 0; i < 3; i++) {
