@@ -254,8 +254,8 @@ static void field_free(struct field *field)
     free(field);
 }
 
-/* The base is used by its own thread only, so it needs no locks; times are taken precisely because
- * the schedule's lateness is measured with them. */
+/* The base is used by its own thread only, so it needs no locks. Its timers may be coarse: what must
+ * be on time (drivers/schedule.c) has a timer descriptor of its own. */
 static struct event_base *base_create(void)
 {
     struct event_config *wish = event_config_new();
@@ -263,7 +263,6 @@ static struct event_base *base_create(void)
         return NULL;
     }
     event_config_set_flag(wish, EVENT_BASE_FLAG_NOLOCK);
-    event_config_set_flag(wish, EVENT_BASE_FLAG_PRECISE_TIMER);
     struct event_base *base = event_base_new_with_config(wish);
     event_config_free(wish);
     return base;
