@@ -129,7 +129,7 @@ static void raise_floors(struct store *store, const struct opened *block)
         for (size_t i = 0; i < block->header.scans; i++) {
             const struct wal_row *row = &block->rows[i];
             struct track *track = ledger_track(store, u, row->stream, row->device);
-            if (track == NULL || track->settled.floor >= row->seq) {
+            if (track == NULL) {
                 continue;
             }
             ranges_raise(&track->settled, row->seq);

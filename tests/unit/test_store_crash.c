@@ -1,5 +1,6 @@
 /* What survives: kill -9 in the middle of commits, damaged files, a second writer, a reader beside
  * the daemon. */
+#include "gateway/store/env.h"
 #include "store_drain.h"
 
 #include <fcntl.h>
@@ -247,6 +248,85 @@ static void test_damaged_files_are_set_aside(void **state)
     expect_quarantine(other_version);
 }
 
+/* Flips a byte of one block, as a worn flash would, behind the store's back. */
+static void damage_block(const char *dir, uint64_t number)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/store", dir);
+    struct env *env;
+    MDB_txn *txn;
+    assert_int_equal(env_open(path, 256 << 20, ENV_WRITER, &env), 0);
+    assert_int_equal(env_write(env, &txn), 0);
+    MDB_val value;
+    uint64_t found;
+    assert_int_equal(env_seek(txn, KEY_WAL, number, &found, &value), 0);
+    assert_int_equal(found, number);
+    auto_buffer struct buffer block = {0};
+    buffer_add(&block, value.mv_data, value.mv_size);
+    block.data[block.len / 2] ^= 0x20;
+    struct key key = key_number(KEY_WAL, number);
+    assert_int_equal(env_put(txn, &key, block.data, block.len, 0), 0);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+    env_close(env);
+}
+
+static void test_one_damaged_block_blocks_nothing(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 200 };
+    char *dir = fixture_dir();
+    struct store *store = fixture_open(dir, &fixture_settings);
+    unsigned uplink;
+    begin(store, &uplink);
+    for (uint64_t seq = 1; seq <= BLOCKS; seq++) {
+        for (unsigned d = 0; d < DEVICES; d++) {
+            assert_int_equal(fixture_append(store, STREAM_RAW, devices[d], seq), 0);
+        }
+        assert_int_equal(store_commit(store), 0);
+    }
+    store_close(store);
+    damage_block(dir, BLOCKS / 2);
+    store = fixture_open(dir, &fixture_settings);
+    assert_null(store_quarantined(store));
+    uint64_t blocks, bad;
+    assert_int_equal(store_verify(store, &blocks, &bad), 0);
+    assert_int_equal(blocks, BLOCKS);
+    assert_int_equal(bad, 1);
+    struct store_reader *reader;
+    assert_int_equal(store_reader_create(store, uplink, true, &reader), 0);
+    auto_buffer struct buffer arena = {0};
+    const struct scan **scans;
+    size_t count, total = 0;
+    unsigned refused = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        int rc = store_reader_take(reader, STORE_LANE_BACKFILL, STREAM_RAW, 50, 1 << 20, &arena,
+                                   &scans, &count);
+        refused += rc == -EBADMSG;
+        assert_true(rc == 0 || rc == -EBADMSG);
+        if (rc == 0) {
+            assert_int_equal(fixture_settle(reader, scans, count, FATE_DELIVERED), 0);
+            total += count;
+        }
+    }
+    assert_int_equal(total, (BLOCKS - 1) * DEVICES);
+    assert_in_range(refused, 0, 1);
+    for (unsigned i = 0; i < 4; i++) {
+        store_set_note(store, "round", i);
+        assert_int_equal(store_commit(store), 0);
+    }
+    struct ledger_device ledger;
+    struct store_stat stat;
+    store_stat(store, &stat);
+    assert_int_equal(stat.blocks, 0);
+    fixture_adds_up(store, (int)uplink);
+    assert_int_equal(store_ledger_total(store, (int)uplink, &ledger), 0);
+    assert_int_equal(ledger.waiting, 0);
+    assert_int_equal(ledger.fates[FATE_THINNED], DEVICES * FIXTURE_POINTS);
+    store_reader_destroy(reader);
+    store_close(store);
+    fixture_remove(dir);
+}
+
 static void test_one_writer(void **state)
 {
     (void)state;
@@ -336,6 +416,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kill_loses_nothing_acknowledged),
         cmocka_unit_test(test_damaged_files_are_set_aside),
+        cmocka_unit_test(test_one_damaged_block_blocks_nothing),
         cmocka_unit_test(test_one_writer),
         cmocka_unit_test(test_a_half_made_store_is_made_anew),
         cmocka_unit_test(test_read_beside_the_daemon_and_without_it),
