@@ -49,19 +49,29 @@ void ranges_raise(struct ranges *ranges, uint64_t floor)
     remove_runs(ranges, 0, gone);
 }
 
-static int insert_run(struct ranges *ranges, uint32_t at, struct range run)
+int ranges_reserve(struct ranges *ranges, size_t more)
 {
-    if (ranges->count >= RANGES_MAX) {
+    size_t need = ranges->count + more;
+    if (need > RANGES_MAX) {
         return -ENOBUFS;
     }
-    if (ranges->count == ranges->capacity) {
-        uint32_t capacity = ranges->capacity == 0 ? 4 : ranges->capacity * 2;
-        struct range *list = realloc(ranges->list, capacity * sizeof(*list));
+    if (need > ranges->capacity) {
+        size_t capacity = need < 4 ? 4 : need * 2;
+        struct range *list = reallocarray(ranges->list, capacity, sizeof(*list));
         if (list == NULL) {
             return -ENOMEM;
         }
         ranges->list = list;
-        ranges->capacity = capacity;
+        ranges->capacity = (uint32_t)capacity;
+    }
+    return 0;
+}
+
+static int insert_run(struct ranges *ranges, uint32_t at, struct range run)
+{
+    int rc = ranges_reserve(ranges, 1);
+    if (rc < 0) {
+        return rc;
     }
     memmove(&ranges->list[at + 1], &ranges->list[at], (ranges->count - at) * sizeof(run));
     ranges->list[at] = run;

@@ -28,6 +28,9 @@ void ranges_finish(struct ranges *ranges);
 /* Adds first..last; what is there already is merged. -ENOBUFS at RANGES_MAX, -ENOMEM. */
 must_check int ranges_add(struct ranges *ranges, uint64_t first, uint64_t last);
 
+/* Room for so many more runs, so that the next adds cannot fail. -ENOBUFS, -ENOMEM. */
+must_check int ranges_reserve(struct ranges *ranges, size_t more);
+
 /* Everything up to `floor` is settled; never fails. */
 void ranges_raise(struct ranges *ranges, uint64_t floor);
 

@@ -363,6 +363,25 @@ static void land(struct store_reader *reader, unsigned stream, uint32_t device, 
     }
 }
 
+/* With the gap before each, but nothing else: what lies between and was returned stays open. All or
+ * nothing. */
+static int add_items(struct ranges *settled, const struct flight_item *items, size_t count)
+{
+    size_t runs = 0; /* that touch nothing settled: in order none does, so a full list can drain */
+    for (size_t i = 0; i < count; i++) {
+        runs += (i == 0 || items[i].prev_seq != items[i - 1].seq) &&
+                !ranges_contains(settled, items[i].prev_seq);
+    }
+    int rc = ranges_reserve(settled, runs);
+    for (size_t i = 0, from = 0; i < count && rc == 0; i++) {
+        if (i + 1 == count || items[i + 1].prev_seq != items[i].seq) {
+            rc = ranges_add(settled, items[from].prev_seq + 1, items[i].seq);
+            from = i + 1;
+        }
+    }
+    return rc;
+}
+
 static int settle_items(struct store_reader *reader, const struct store_settlement *settlement,
                         const struct flight_item *items, size_t count)
 {
@@ -374,7 +393,7 @@ static int settle_items(struct store_reader *reader, const struct store_settleme
         return 0; /* dropped meanwhile: nothing is kept for it */
     }
     uint64_t *fates = uplink->devices[settlement->device - 1].fates;
-    int rc = ranges_add(&track->settled, items[0].prev_seq + 1, items[count - 1].seq);
+    int rc = add_items(&track->settled, items, count);
     if (rc < 0) {
         return rc;
     }

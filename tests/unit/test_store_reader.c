@@ -140,6 +140,23 @@ static void test_returned_scans_come_again_in_order(void **state)
     assert_int_equal(fixture_drain(f->reader, STORE_LANE_LIVE, STREAM_RAW), 0);
 }
 
+static void test_what_was_returned_is_not_settled_by_its_neighbours(void **state)
+{
+    struct fixture *f = *state;
+    append_round(f, 10);
+    auto_buffer struct buffer arena = {0};
+    const struct scan **scans;
+    assert_int_equal(take(f, STORE_LANE_LIVE, 10, &arena, &scans), 10);
+    uint32_t device = scans[0]->device;
+    store_reader_return(f->reader, STREAM_RAW, device, 4, 5);
+    struct store_settlement s = {.device = device, .first_seq = 1, .last_seq = 10};
+    s.fates[FATE_DELIVERED] = 8 * FIXTURE_POINTS;
+    assert_int_equal(store_reader_settle(f->reader, &s), 0);
+    assert_int_equal(fixture_drain(f->reader, STORE_LANE_LIVE, STREAM_RAW), 32);
+    assert_int_equal(store_commit(f->store), 0);
+    fixture_adds_up(f->store, (int)f->uplink);
+}
+
 static void test_gaps_settle_with_their_neighbours(void **state)
 {
     struct fixture *f = *state;
@@ -320,6 +337,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_settlement_must_add_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_returned_scans_come_again_in_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_was_returned_is_not_settled_by_its_neighbours,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_gaps_settle_with_their_neighbours, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_halves_settled_out_of_order_leave_nothing, set_up,
                                         tear_down),

@@ -249,6 +249,41 @@ static void test_a_block_is_bounded(void **state)
     assert_int_equal(decode(f, block.data, block.len), 0);
 }
 
+/* Version 1 as it was first written: blocks on flash out there look like this for ever. */
+static void test_a_block_of_version_1_stays_readable(void **state)
+{
+    struct fixture *f = *state;
+    static const char golden[] =
+        "01000000ca323e1249000000900000000100000006000000bb389a139c01000040389a139c0100"
+        "0040389a139c0100000101010601ea9c02010080e1d1b98267dc9ed1b98267b0090a0106000000"
+        "0200000100fe020100030000040000050000000200940d000000000082944001cdcccc3d020577"
+        "696e6479";
+    uint8_t bytes[sizeof(golden) / 2];
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        const char digits[] = {golden[2 * i], golden[2 * i + 1], '\0'};
+        bytes[i] = (uint8_t)strtoul(digits, NULL, 16);
+    }
+    struct wal_header header;
+    const struct wal_row *rows;
+    assert_int_equal(wal_open(f->decoder, bytes, sizeof(bytes), &header, &rows), 0);
+    assert_int_equal(header.scans, 1);
+    assert_int_equal(rows[0].prev_seq, 18229);
+    auto_free struct scan *scan = malloc(header.memory);
+    assert_int_equal(wal_scans(f->decoder, scan), 0);
+    assert_true(scan->seq == 18231 && scan->time_ms == 1769855400000 && scan->boot_ms == 4242);
+    assert_true(scan->device == 3 && scan->window_s == 600 && scan->stream == STREAM_AGGREGATE);
+    assert_int_equal(scan->count, 6);
+    assert_true(scan->readings[0].integer == 842 && scan->readings[0].exponent == -2);
+    assert_true(scan->readings[1].real == 1312.5);
+    assert_int_equal(scan->readings[1].quality, QUALITY_UNCERTAIN);
+    assert_true(scan->readings[2].real == (double)0.1f);
+    assert_true(scan->readings[3].kind == VALUE_BOOL && scan->readings[3].integer == 1);
+    assert_int_equal(scan->readings[4].text.len, 5);
+    assert_memory_equal(scan_text(scan, &scan->readings[4]), "windy", 5);
+    assert_true(scan->readings[5].kind == VALUE_NULL && scan->readings[5].point == 6);
+    assert_int_equal(scan->readings[5].quality, QUALITY_BAD_TIMEOUT);
+}
+
 static void test_ranges_against_a_bitmap(void **state)
 {
     (void)state;
@@ -282,6 +317,8 @@ static void test_ranges_are_bounded(void **state)
         assert_int_equal(ranges_add(&ranges, 3 + i * 2, 3 + i * 2), 0);
     }
     assert_int_equal(ranges_add(&ranges, 10 * RANGES_MAX, 10 * RANGES_MAX), -ENOBUFS);
+    assert_int_equal(ranges_reserve(&ranges, 1), -ENOBUFS);
+    assert_int_equal(ranges_reserve(&ranges, 0), 0);
     assert_int_equal(ranges_add(&ranges, 1, 2), 0);
     assert_int_equal(ranges_add(&ranges, 10 * RANGES_MAX, 10 * RANGES_MAX), 0);
     ranges_finish(&ranges);
@@ -348,6 +385,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_every_kind_comes_back_exactly, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_any_flipped_bit_or_cut_is_seen, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_block_is_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_block_of_version_1_stays_readable, set_up,
+                                        tear_down),
         cmocka_unit_test(test_ranges_against_a_bitmap),
         cmocka_unit_test(test_ranges_are_bounded),
         cmocka_unit_test(test_the_state_record_comes_back),
