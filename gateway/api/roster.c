@@ -42,6 +42,19 @@ static int by_name(const void *a, const void *b)
     return strverscmp((*left)->config->name, (*right)->config->name);
 }
 
+/* The sender looks at the store only when it may send; what waits while it backs off is the
+ * ledger's to say. */
+static void count_waiting(const struct api_host *host, struct roster *roster)
+{
+    for (size_t i = 0; i < roster->uplink_count; i++) {
+        struct ledger_device total;
+        struct roster_uplink *uplink = &roster->uplinks[i];
+        if (store_ledger_total(host->store(host->user), (int)uplink->index, &total) == 0) {
+            uplink->status.waiting = total.waiting;
+        }
+    }
+}
+
 int roster_take(const struct api_host *host, unsigned parts, struct roster *ret_roster)
 {
     struct roster roster = {0};
@@ -50,6 +63,7 @@ int roster_take(const struct api_host *host, unsigned parts, struct roster *ret_
     }
     if (parts & ROSTER_UPLINKS) {
         host->each_uplink(host->user, take_uplink, &roster);
+        count_waiting(host, &roster);
     }
     if (roster.failed) {
         roster_finish(&roster);

@@ -24,7 +24,7 @@ def profile():
     return dict(line.split(" = ", 1) for line in output.splitlines() if " = " in line)
 
 
-@pytest.mark.skipif(not os.path.exists(WEEK), reason="the reference data is not beside the checkout")
+@pytest.mark.skipif(not os.path.exists(WEEK), reason="no reference data beside the checkout")
 def test_week_arrives_value_for_value(tmp_path):
     with open(WEEK, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

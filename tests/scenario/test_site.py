@@ -21,6 +21,7 @@ def test_uplink_cut(site):
     wait_for(lambda: gateway.ledger()["waiting"] > 800, 30, lambda: str(gateway.get("/v1/status")))
     state = gateway.uplink_state()
     assert state["last_error"], "a cut uplink says what is wrong"
+    assert state["waiting"] > 800 and state["delivered"] <= at_cut
     sink.start()
     gateway.wait_delivered(at_cut + 800, 30)
     gateway.stop_polling()
