@@ -176,9 +176,25 @@ static struct device *stop_device(struct gateway *gateway, size_t i)
     return device;
 }
 
-int daemon_start_uplinks(struct gateway *gateway)
+/* Uplinks that the store knows from an earlier configuration: nothing is kept for them. */
+static int dismiss_strangers(struct gateway *gateway)
 {
     int r = 0;
+    for (unsigned i = 0; r == 0 && i < store_uplinks(gateway->store); i++) {
+        const char *name = store_uplink_name(gateway->store, i);
+        if (name[0] != '\0' && config_find_uplink(gateway->config, name) == NULL) {
+            log_warning("uplink %s: not in the configuration any more, nothing is kept for it",
+                        name);
+            struct enrolment e = {.gateway = gateway, .index = i};
+            r = pipeline_call(gateway->pipeline, dismiss_uplink, &e);
+        }
+    }
+    return r;
+}
+
+int daemon_start_uplinks(struct gateway *gateway)
+{
+    int r = dismiss_strangers(gateway);
     for (size_t i = 0; r == 0 && i < gateway->config->uplink_count; i++) {
         r = start_uplink(gateway, &gateway->config->uplinks[i]);
     }

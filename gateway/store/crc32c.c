@@ -1,4 +1,4 @@
-#include "gateway/store/crc32c.h"
+#include "gateway/base/crc32c.h"
 
 /* Of the reflected polynomial 0x82f63b78, a byte a step. */
 static const uint32_t table[256] = {

@@ -1,6 +1,6 @@
 #include "gateway/store/dictionary.h"
 
-#include "gateway/store/crc32c.h"
+#include "gateway/base/crc32c.h"
 #include "gateway/store/state.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-#include "gateway/store/crc32c.h"
+#include "gateway/base/crc32c.h"
 #include "gateway/store/key.h"
 #include "gateway/store/wal.h"
 

@@ -1,6 +1,6 @@
 /* Any bytes at all as a write-ahead block, a state record or a dictionary record. The checksum is
  * mended first, so that the decoders behind it are reached. */
-#include "gateway/store/crc32c.h"
+#include "gateway/base/crc32c.h"
 #include "gateway/store/dictionary.h"
 #include "gateway/store/key.h"
 #include "gateway/store/state.h"
