@@ -82,6 +82,17 @@ double decimal_to_double(struct decimal d)
     return d.exponent >= -18 ? m / powers[-d.exponent] : m / pow(10.0, -d.exponent);
 }
 
+/* One correctly rounded operation where both sides are exact. */
+double decimal_nearest(struct decimal d)
+{
+    if (d.mantissa >= -(INT64_C(1) << 53) && d.mantissa <= INT64_C(1) << 53) {
+        return decimal_to_double(d);
+    }
+    char text[40];
+    snprintf(text, sizeof text, "%llde%d", (long long)d.mantissa, d.exponent);
+    return strtod(text, NULL);
+}
+
 /* Multiplies the mantissa until the exponent has come down to `exponent`. */
 static int lower_exponent(struct decimal *d, int exponent)
 {

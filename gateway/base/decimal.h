@@ -19,6 +19,8 @@ enum { DECIMAL_EXPONENT_MIN = -18, DECIMAL_EXPONENT_MAX = 18 };
 must_check int decimal_parse(const char *text, struct decimal *ret_decimal);
 
 double decimal_to_double(struct decimal d);
+/* The same, correctly rounded for mantissas beyond 2^53, too; slower for those. */
+double decimal_nearest(struct decimal d);
 
 /* raw * scale + offset, exactly; -ERANGE when 64 bits do not hold it (use doubles then). The
  * exponent of the result depends on scale, offset and raw.exponent only, never on the values, so

@@ -22,11 +22,11 @@ static struct sink_handler *open_handler(bool discard)
 
 static void check_json(const uint8_t *data, size_t size)
 {
-    struct sink_arena arena = {NULL};
-    struct sink_json p;
-    sink_json_init(&p, (const char *)data, size, &arena);
-    bool fine = sink_json_skip(&p) && sink_json_end(&p);
-    sink_arena_finish(&arena);
+    struct json_in_arena arena = {NULL};
+    struct json_in p;
+    json_in_init(&p, (const char *)data, size, &arena);
+    bool fine = json_in_skip(&p) && json_in_end(&p);
+    json_in_arena_finish(&arena);
     if (fine) {
         json_error_t why;
         json_t *json = json_loadb((const char *)data, size, JSON_DECODE_ANY, &why);

@@ -41,7 +41,7 @@ static int list_record(void *user, const struct sink_record *record)
         } else {
             buffer_add_text(b, "null");
         }
-        if (!sink_text_is(r->quality, "good")) {
+        if (!json_in_text_is(r->quality, "good")) {
             buffer_printf(b, "(%.*s)", (int)r->quality.len, r->quality.at);
         }
     }
@@ -54,10 +54,10 @@ static int list_record(void *user, const struct sink_record *record)
 static int parse(const char *body, enum sink_form form, struct listing *listing,
                  char why[SINK_WHY_SIZE])
 {
-    struct sink_arena arena = {NULL};
+    struct json_in_arena arena = {NULL};
     const struct sink_taker taker = {.take = list_record, .user = listing};
     int r = sink_records_parse(body, strlen(body), form, &arena, &taker, why);
-    sink_arena_finish(&arena);
+    json_in_arena_finish(&arena);
     return r;
 }
 

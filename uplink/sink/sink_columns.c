@@ -13,13 +13,13 @@
 #include <string.h>
 
 struct columns {
-    struct sink_text device;
+    struct json_in_text device;
     int64_t first_seq, first_time_ms;
     size_t rows, points;
-    struct sink_text *names;
+    struct json_in_text *names;
     int64_t *times;
-    struct sink_value *cells;    /* by column, rows each */
-    struct sink_text *qualities; /* NULL: all good; an entry without text is good */
+    struct sink_value *cells;       /* by column, rows each */
+    struct json_in_text *qualities; /* NULL: all good; an entry without text is good */
     size_t names_capacity, times_capacity, cells_capacity, cells_count;
 };
 
@@ -32,11 +32,11 @@ static void finish_columns(struct columns *c)
 }
 
 /* Room for element `index` of an array that grows; max bounds it. */
-static void *grow(struct sink_json *json, void *array, size_t *capacity, size_t index, size_t size,
+static void *grow(struct json_in *json, void *array, size_t *capacity, size_t index, size_t size,
                   size_t max)
 {
     if (index >= max) {
-        sink_json_fail(json, "a block is too large");
+        json_in_fail(json, "a block is too large");
         return NULL;
     }
     if (index < *capacity) {
@@ -45,38 +45,38 @@ static void *grow(struct sink_json *json, void *array, size_t *capacity, size_t 
     size_t more = *capacity == 0 ? 64 : *capacity * 2;
     void *moved = realloc(array, more * size);
     if (moved == NULL) {
-        sink_json_fail(json, "out of memory");
+        json_in_fail(json, "out of memory");
         return NULL;
     }
     *capacity = more;
     return moved;
 }
 
-static bool take_points(struct sink_json *json, struct columns *c)
+static bool take_points(struct json_in *json, struct columns *c)
 {
-    if (!sink_json_enter(json, SINK_JSON_ARRAY)) {
+    if (!json_in_enter(json, JSON_IN_ARRAY)) {
         return false;
     }
-    while (sink_json_element(json)) {
+    while (json_in_element(json)) {
         void *names = grow(json, c->names, &c->names_capacity, c->points, sizeof *c->names,
                            SINK_READINGS_MAX);
         if (names == NULL) {
             return false;
         }
         c->names = names;
-        struct sink_text *name = &c->names[c->points];
-        if (!sink_json_string(json, name)) {
+        struct json_in_text *name = &c->names[c->points];
+        if (!json_in_string(json, name)) {
             return false;
         }
         if (name->len == 0 || name->len > SINK_NAME_MAX) {
-            return sink_json_fail(json, "a point's name is empty or too long");
+            return json_in_fail(json, "a point's name is empty or too long");
         }
         c->points++;
     }
-    return !sink_json_failed(json);
+    return !json_in_failed(json);
 }
 
-static bool add_time(struct sink_json *json, struct columns *c, int64_t time_ms)
+static bool add_time(struct json_in *json, struct columns *c, int64_t time_ms)
 {
     void *times = grow(json, c->times, &c->times_capacity, c->rows, sizeof *c->times,
                        SINK_ROWS_MAX);
@@ -88,50 +88,50 @@ static bool add_time(struct sink_json *json, struct columns *c, int64_t time_ms)
     return true;
 }
 
-static bool take_time_deltas(struct sink_json *json, struct columns *c)
+static bool take_time_deltas(struct json_in *json, struct columns *c)
 {
     int64_t delta, time_ms = c->first_time_ms;
-    if (!sink_json_enter(json, SINK_JSON_ARRAY) || !add_time(json, c, time_ms)) {
+    if (!json_in_enter(json, JSON_IN_ARRAY) || !add_time(json, c, time_ms)) {
         return false;
     }
-    while (sink_json_element(json) && sink_json_integer(json, &delta)) {
+    while (json_in_element(json) && json_in_integer(json, &delta)) {
         if (__builtin_add_overflow(time_ms, delta, &time_ms)) {
-            return sink_json_fail(json, "a time beyond 64 bits");
+            return json_in_fail(json, "a time beyond 64 bits");
         }
         if (!add_time(json, c, time_ms)) {
             return false;
         }
     }
-    return !sink_json_failed(json);
+    return !json_in_failed(json);
 }
 
 /* {"first":..,"deltas":[..]} in this or the other order. */
-static bool take_times(struct sink_json *json, struct columns *c)
+static bool take_times(struct json_in *json, struct columns *c)
 {
-    struct sink_text key;
+    struct json_in_text key;
     const char *deltas = NULL;
     bool first = false;
-    if (!sink_json_enter(json, SINK_JSON_OBJECT)) {
+    if (!json_in_enter(json, JSON_IN_OBJECT)) {
         return false;
     }
-    while (sink_json_member(json, &key)) {
-        if (sink_text_is(key, "first")) {
+    while (json_in_member(json, &key)) {
+        if (json_in_text_is(key, "first")) {
             first = true;
-            if (!sink_json_integer(json, &c->first_time_ms)) {
+            if (!json_in_integer(json, &c->first_time_ms)) {
                 return false;
             }
             continue;
         }
-        if (sink_text_is(key, "deltas")) {
-            sink_json_peek(json);
+        if (json_in_text_is(key, "deltas")) {
+            json_in_peek(json);
             deltas = json->at;
         }
-        if (!sink_json_skip(json)) {
+        if (!json_in_skip(json)) {
             return false;
         }
     }
-    if (sink_json_failed(json) || !first || deltas == NULL) {
-        return sink_json_fail(json, "time_ms needs first and deltas");
+    if (json_in_failed(json) || !first || deltas == NULL) {
+        return json_in_fail(json, "time_ms needs first and deltas");
     }
     const char *back = json->at;
     json->at = deltas;
@@ -140,7 +140,7 @@ static bool take_times(struct sink_json *json, struct columns *c)
     return fine;
 }
 
-static struct sink_value *add_cell(struct sink_json *json, struct columns *c)
+static struct sink_value *add_cell(struct json_in *json, struct columns *c)
 {
     size_t expected = c->rows * c->points;
     void *cells = grow(json, c->cells, &c->cells_capacity, c->cells_count, sizeof *c->cells,
@@ -153,81 +153,81 @@ static struct sink_value *add_cell(struct sink_json *json, struct columns *c)
     return &c->cells[c->cells_count++];
 }
 
-static bool take_plain(struct sink_json *json, struct columns *c)
+static bool take_plain(struct json_in *json, struct columns *c)
 {
-    if (!sink_json_enter(json, SINK_JSON_ARRAY)) {
+    if (!json_in_enter(json, JSON_IN_ARRAY)) {
         return false;
     }
-    while (sink_json_element(json)) {
+    while (json_in_element(json)) {
         struct sink_value *cell = add_cell(json, c);
-        if (cell == NULL || !sink_json_value(json, cell)) {
+        if (cell == NULL || !sink_value_take(json, cell)) {
             return false;
         }
         if (cell->kind == SINK_VALUE_TEXT && cell->text.len > SINK_TEXT_MAX) {
-            return sink_json_fail(json, "a text value is too long");
+            return json_in_fail(json, "a text value is too long");
         }
     }
-    return !sink_json_failed(json);
+    return !json_in_failed(json);
 }
 
-static bool take_scaled_cells(struct sink_json *json, struct columns *c, struct decimal scale)
+static bool take_scaled_cells(struct json_in *json, struct columns *c, struct decimal scale)
 {
     int64_t sum = 0, delta;
-    if (!sink_json_enter(json, SINK_JSON_ARRAY)) {
+    if (!json_in_enter(json, JSON_IN_ARRAY)) {
         return false;
     }
-    while (sink_json_element(json)) {
+    while (json_in_element(json)) {
         struct sink_value *cell = add_cell(json, c);
         if (cell == NULL) {
             return false;
         }
-        if (sink_json_peek(json) == SINK_JSON_NULL) {
-            if (!sink_json_skip(json)) {
+        if (json_in_peek(json) == JSON_IN_NULL) {
+            if (!json_in_skip(json)) {
                 return false;
             }
             continue;
         }
         struct decimal value = {.exponent = scale.exponent};
-        if (!sink_json_integer(json, &delta)) {
+        if (!json_in_integer(json, &delta)) {
             return false;
         }
         if (__builtin_add_overflow(sum, delta, &sum) ||
             __builtin_mul_overflow(sum, scale.mantissa, &value.mantissa)) {
-            return sink_json_fail(json, "a value beyond 64 bits");
+            return json_in_fail(json, "a value beyond 64 bits");
         }
         *cell = sink_value_decimal(value);
     }
-    return !sink_json_failed(json);
+    return !json_in_failed(json);
 }
 
 /* {"scale":0.01,"deltas":[...]}; the scale may stand behind. */
-static bool take_scaled(struct sink_json *json, struct columns *c)
+static bool take_scaled(struct json_in *json, struct columns *c)
 {
-    struct sink_text key;
+    struct json_in_text key;
     struct decimal scale = {.mantissa = 1};
     const char *deltas = NULL;
     double real;
     bool exact = true;
-    if (!sink_json_enter(json, SINK_JSON_OBJECT)) {
+    if (!json_in_enter(json, JSON_IN_OBJECT)) {
         return false;
     }
-    while (sink_json_member(json, &key)) {
-        if (sink_text_is(key, "scale")) {
-            if (!sink_json_number(json, &scale, &real, &exact)) {
+    while (json_in_member(json, &key)) {
+        if (json_in_text_is(key, "scale")) {
+            if (!json_in_number(json, &scale, &real, &exact)) {
                 return false;
             }
             continue;
         }
-        if (sink_text_is(key, "deltas")) {
-            sink_json_peek(json);
+        if (json_in_text_is(key, "deltas")) {
+            json_in_peek(json);
             deltas = json->at;
         }
-        if (!sink_json_skip(json)) {
+        if (!json_in_skip(json)) {
             return false;
         }
     }
-    if (sink_json_failed(json) || deltas == NULL || !exact) {
-        return sink_json_fail(json, "a column needs an exact scale and deltas");
+    if (json_in_failed(json) || deltas == NULL || !exact) {
+        return json_in_fail(json, "a column needs an exact scale and deltas");
     }
     const char *back = json->at;
     json->at = deltas;
@@ -236,62 +236,61 @@ static bool take_scaled(struct sink_json *json, struct columns *c)
     return fine;
 }
 
-static bool take_values(struct sink_json *json, struct columns *c)
+static bool take_values(struct json_in *json, struct columns *c)
 {
     size_t column = 0;
-    if (!sink_json_enter(json, SINK_JSON_ARRAY)) {
+    if (!json_in_enter(json, JSON_IN_ARRAY)) {
         return false;
     }
-    while (sink_json_element(json)) {
-        bool fine = sink_json_peek(json) == SINK_JSON_OBJECT ? take_scaled(json, c)
-                                                             : take_plain(json, c);
+    while (json_in_element(json)) {
+        bool fine = json_in_peek(json) == JSON_IN_OBJECT ? take_scaled(json, c)
+                                                         : take_plain(json, c);
         if (!fine) {
             return false;
         }
         if (c->cells_count != ++column * c->rows) {
-            return sink_json_fail(json, "a column has not one value a row");
+            return json_in_fail(json, "a column has not one value a row");
         }
     }
-    if (!sink_json_failed(json) && column != c->points) {
-        return sink_json_fail(json, "not one column a point");
+    if (!json_in_failed(json) && column != c->points) {
+        return json_in_fail(json, "not one column a point");
     }
-    return !sink_json_failed(json);
+    return !json_in_failed(json);
 }
 
 /* One [row,col,"bad:timeout"]. */
-static bool take_quality(struct sink_json *json, struct columns *c)
+static bool take_quality(struct json_in *json, struct columns *c)
 {
     int64_t row, column;
-    struct sink_text quality, more;
-    if (!sink_json_enter(json, SINK_JSON_ARRAY) || !sink_json_element(json) ||
-        !sink_json_integer(json, &row) || !sink_json_element(json) ||
-        !sink_json_integer(json, &column) || !sink_json_element(json) ||
-        !sink_json_string(json, &quality)) {
-        return sink_json_fail(json, "a quality is [row,column,word]");
+    struct json_in_text quality, more;
+    if (!json_in_enter(json, JSON_IN_ARRAY) || !json_in_element(json) ||
+        !json_in_integer(json, &row) || !json_in_element(json) || !json_in_integer(json, &column) ||
+        !json_in_element(json) || !json_in_string(json, &quality)) {
+        return json_in_fail(json, "a quality is [row,column,word]");
     }
-    if (sink_json_element(json)) {
-        return sink_json_string(json, &more) && sink_json_fail(json, "a quality has three parts");
+    if (json_in_element(json)) {
+        return json_in_string(json, &more) && json_in_fail(json, "a quality has three parts");
     }
     if (row < 0 || (size_t)row >= c->rows || column < 0 || (size_t)column >= c->points ||
         quality.len == 0 || quality.len > SINK_NAME_MAX) {
-        return sink_json_fail(json, "a quality outside its block");
+        return json_in_fail(json, "a quality outside its block");
     }
     c->qualities[(size_t)column * c->rows + (size_t)row] = quality;
-    return !sink_json_failed(json);
+    return !json_in_failed(json);
 }
 
-static bool take_qualities(struct sink_json *json, struct columns *c)
+static bool take_qualities(struct json_in *json, struct columns *c)
 {
     c->qualities = calloc(c->cells_count + 1, sizeof *c->qualities);
     if (c->qualities == NULL) {
-        return sink_json_fail(json, "out of memory");
+        return json_in_fail(json, "out of memory");
     }
-    if (!sink_json_enter(json, SINK_JSON_ARRAY)) {
+    if (!json_in_enter(json, JSON_IN_ARRAY)) {
         return false;
     }
-    while (sink_json_element(json) && take_quality(json, c)) {
+    while (json_in_element(json) && take_quality(json, c)) {
     }
-    return !sink_json_failed(json);
+    return !json_in_failed(json);
 }
 
 static bool hand_on_row(struct sink_parser *p, const struct columns *c, size_t row)
@@ -325,27 +324,27 @@ static bool hand_on_row(struct sink_parser *p, const struct columns *c, size_t r
 enum part { PART_POINTS, PART_TIMES, PART_VALUES, PART_QUALITY, PARTS };
 
 /* Finds where the parts stand, whatever their order. */
-static bool find_parts(struct sink_json *json, struct columns *c, const char *parts[PARTS])
+static bool find_parts(struct json_in *json, struct columns *c, const char *parts[PARTS])
 {
     static const char *const names[PARTS] = {"points", "time_ms", "values", "quality"};
-    struct sink_text key;
-    if (!sink_json_enter(json, SINK_JSON_OBJECT)) {
+    struct json_in_text key;
+    if (!json_in_enter(json, JSON_IN_OBJECT)) {
         return false;
     }
-    while (sink_json_member(json, &key)) {
+    while (json_in_member(json, &key)) {
         bool fine;
-        if (sink_text_is(key, "device")) {
-            fine = sink_json_string(json, &c->device);
-        } else if (sink_text_is(key, "first_seq")) {
-            fine = sink_json_integer(json, &c->first_seq);
+        if (json_in_text_is(key, "device")) {
+            fine = json_in_string(json, &c->device);
+        } else if (json_in_text_is(key, "first_seq")) {
+            fine = json_in_integer(json, &c->first_seq);
         } else {
             for (int i = 0; i < PARTS; i++) {
-                if (sink_text_is(key, names[i])) {
-                    sink_json_peek(json);
+                if (json_in_text_is(key, names[i])) {
+                    json_in_peek(json);
                     parts[i] = json->at;
                 }
             }
-            fine = sink_json_skip(json);
+            fine = json_in_skip(json);
         }
         if (!fine) {
             return false;
@@ -354,16 +353,16 @@ static bool find_parts(struct sink_json *json, struct columns *c, const char *pa
     if (c->device.len == 0 || c->device.len > SINK_NAME_MAX || c->first_seq < 1 ||
         c->first_seq > INT64_MAX - SINK_ROWS_MAX || parts[PART_POINTS] == NULL ||
         parts[PART_TIMES] == NULL || parts[PART_VALUES] == NULL) {
-        return sink_json_fail(json, "a block needs device, first_seq, points, time_ms and values");
+        return json_in_fail(json, "a block needs device, first_seq, points, time_ms and values");
     }
-    return !sink_json_failed(json);
+    return !json_in_failed(json);
 }
 
 static bool take_parts(struct sink_parser *p, struct columns *c)
 {
-    static bool (*const takers[PARTS])(struct sink_json *, struct columns *) = {
+    static bool (*const takers[PARTS])(struct json_in *, struct columns *) = {
         take_points, take_times, take_values, take_qualities};
-    struct sink_json *json = &p->json;
+    struct json_in *json = &p->json;
     const char *parts[PARTS] = {NULL};
     if (!find_parts(json, c, parts)) {
         return false;
@@ -396,10 +395,10 @@ static bool take_block(struct sink_parser *p)
 
 bool sink_columns_parse(struct sink_parser *p)
 {
-    if (!sink_json_enter(&p->json, SINK_JSON_ARRAY)) {
+    if (!json_in_enter(&p->json, JSON_IN_ARRAY)) {
         return false;
     }
-    while (sink_json_element(&p->json) && take_block(p)) {
+    while (json_in_element(&p->json) && take_block(p)) {
     }
-    return !sink_json_failed(&p->json);
+    return !json_in_failed(&p->json);
 }

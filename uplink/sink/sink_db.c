@@ -206,7 +206,7 @@ int sink_db_commit(struct sink_db *db)
     return 0;
 }
 
-static void bind_text(sqlite3_stmt *statement, int index, struct sink_text text)
+static void bind_text(sqlite3_stmt *statement, int index, struct json_in_text text)
 {
     /* Never NULL: an empty text is a text. The bytes stay where they are until the next bind. */
     sqlite3_bind_text(statement, index, text.at == NULL ? "" : text.at, (int)text.len,

@@ -139,7 +139,7 @@ static void reject(struct posting *posting, const struct sink_record *record, co
 static bool reject_asked(const struct sink_options *options, const struct sink_record *record)
 {
     return options->reject_device != NULL && record->seq == options->reject_seq &&
-           sink_text_is(record->device, options->reject_device);
+           json_in_text_is(record->device, options->reject_device);
 }
 
 static int take_record(void *user, const struct sink_record *record)
@@ -189,7 +189,7 @@ static void reply_accepted(struct posting *posting, struct sink_reply *reply)
 static void post_body(struct sink_handler *handler, enum sink_form form, const char *body,
                       size_t len, struct sink_reply *reply)
 {
-    struct sink_arena arena __attribute__((cleanup(sink_arena_finish))) = {NULL};
+    struct json_in_arena arena __attribute__((cleanup(json_in_arena_finish))) = {NULL};
     struct posting posting = {.handler = handler};
     const struct sink_taker taker = {.take = take_record, .user = &posting};
     char why[SINK_WHY_SIZE];

@@ -5,19 +5,19 @@
 #include <errno.h>
 #include <string.h>
 
-static const struct sink_text good = {.at = "good", .len = 4};
+static const struct json_in_text good = {.at = "good", .len = 4};
 
 struct sink_reading *sink_parser_reading(struct sink_parser *p, size_t index)
 {
     if (index >= SINK_READINGS_MAX) {
-        sink_json_fail(&p->json, "too many readings in a record");
+        json_in_fail(&p->json, "too many readings in a record");
         return NULL;
     }
     if (index >= p->capacity) {
         size_t capacity = p->capacity == 0 ? 64 : p->capacity * 2;
         struct sink_reading *more = realloc(p->readings, capacity * sizeof *more);
         if (more == NULL) {
-            sink_json_fail(&p->json, "out of memory");
+            json_in_fail(&p->json, "out of memory");
             return NULL;
         }
         p->readings = more;
@@ -30,22 +30,22 @@ struct sink_reading *sink_parser_reading(struct sink_parser *p, size_t index)
 bool sink_parser_take(struct sink_parser *p, const struct sink_record *record)
 {
     if (++p->records > SINK_RECORDS_MAX) {
-        return sink_json_fail(&p->json, "too many records");
+        return json_in_fail(&p->json, "too many records");
     }
     p->error = p->taker->take(p->taker->user, record);
-    return p->error == 0 || sink_json_fail(&p->json, "not kept");
+    return p->error == 0 || json_in_fail(&p->json, "not kept");
 }
 
-static bool is_name(struct sink_text text)
+static bool is_name(struct json_in_text text)
 {
     return text.len > 0 && text.len <= SINK_NAME_MAX;
 }
 
 /* RFC 3339 text, or a number: seconds below 1e11, milliseconds from there on. */
-static bool take_time(struct sink_json *json, int64_t *ret_ms, const char **ret_refusal)
+static bool take_time(struct json_in *json, int64_t *ret_ms, const char **ret_refusal)
 {
     struct sink_value value;
-    if (!sink_json_value(json, &value)) {
+    if (!sink_value_take(json, &value)) {
         return false;
     }
     char text[CLOCK_TEXT_SIZE];
@@ -66,15 +66,15 @@ static bool take_time(struct sink_json *json, int64_t *ret_ms, const char **ret_
     return true;
 }
 
-static bool take_reading_value(struct sink_json *json, struct sink_reading *reading,
+static bool take_reading_value(struct json_in *json, struct sink_reading *reading,
                                const char **ret_refusal)
 {
-    enum sink_json_type type = sink_json_peek(json);
-    if (type == SINK_JSON_OBJECT || type == SINK_JSON_ARRAY) {
+    enum json_in_type type = json_in_peek(json);
+    if (type == JSON_IN_OBJECT || type == JSON_IN_ARRAY) {
         *ret_refusal = "a value is no plain value";
-        return sink_json_skip(json);
+        return json_in_skip(json);
     }
-    if (!sink_json_value(json, &reading->value)) {
+    if (!sink_value_take(json, &reading->value)) {
         return false;
     }
     if (reading->value.kind == SINK_VALUE_TEXT && reading->value.text.len > SINK_TEXT_MAX) {
@@ -89,11 +89,11 @@ static bool take_reading_value(struct sink_json *json, struct sink_reading *read
 /* {"wind_speed":8.42,...} behind the readings that the record has already. */
 static bool take_values(struct sink_parser *p, struct sink_record *record)
 {
-    struct sink_text key;
-    if (!sink_json_enter(&p->json, SINK_JSON_OBJECT)) {
+    struct json_in_text key;
+    if (!json_in_enter(&p->json, JSON_IN_OBJECT)) {
         return false;
     }
-    while (sink_json_member(&p->json, &key)) {
+    while (json_in_member(&p->json, &key)) {
         struct sink_reading *reading = sink_parser_reading(p, record->count);
         if (reading == NULL) {
             return false;
@@ -104,18 +104,18 @@ static bool take_values(struct sink_parser *p, struct sink_record *record)
         }
         record->count++;
     }
-    return !sink_json_failed(&p->json);
+    return !json_in_failed(&p->json);
 }
 
 /* The reading of that point. Qualities come in the order of the values, so the search goes on where
  * the last one ended. */
 static struct sink_reading *find_point(struct sink_parser *p, size_t count, size_t *from,
-                                       struct sink_text point)
+                                       struct json_in_text point)
 {
     for (size_t n = 0; n < count; n++) {
         size_t i = (*from + n) % count;
         if (++p->lookups > SINK_LOOKUPS_MAX) {
-            sink_json_fail(&p->json, "too many qualities to look up");
+            json_in_fail(&p->json, "too many qualities to look up");
             return NULL;
         }
         if (p->readings[i].point.len == point.len &&
@@ -131,13 +131,13 @@ static struct sink_reading *find_point(struct sink_parser *p, size_t count, size
 static bool apply_quality(struct sink_parser *p, const char *at, struct sink_record *record)
 {
     const char *back = p->json.at;
-    struct sink_text key, quality;
+    struct json_in_text key, quality;
     size_t from = 0;
     p->json.at = at;
-    if (!sink_json_enter(&p->json, SINK_JSON_OBJECT)) {
+    if (!json_in_enter(&p->json, JSON_IN_OBJECT)) {
         return false;
     }
-    while (sink_json_member(&p->json, &key) && sink_json_string(&p->json, &quality)) {
+    while (json_in_member(&p->json, &key) && json_in_string(&p->json, &quality)) {
         struct sink_reading *reading = find_point(p, record->count, &from, key);
         if (reading == NULL || quality.len > SINK_NAME_MAX) {
             record->refusal = "a quality without its value";
@@ -146,7 +146,7 @@ static bool apply_quality(struct sink_parser *p, const char *at, struct sink_rec
         }
     }
     p->json.at = back;
-    return !sink_json_failed(&p->json);
+    return !json_in_failed(&p->json);
 }
 
 struct seen {
@@ -154,33 +154,33 @@ struct seen {
     const char *quality;
 };
 
-static bool take_member(struct sink_parser *p, struct sink_text key, struct sink_record *record,
+static bool take_member(struct sink_parser *p, struct json_in_text key, struct sink_record *record,
                         struct seen *seen)
 {
-    struct sink_json *json = &p->json;
-    if (sink_text_is(key, "seq")) {
+    struct json_in *json = &p->json;
+    if (json_in_text_is(key, "seq")) {
         seen->seq = true;
-        return sink_json_integer(json, &record->seq);
+        return json_in_integer(json, &record->seq);
     }
-    if (sink_text_is(key, "device") || sink_text_is(key, "deviceId")) {
-        return sink_json_string(json, &record->device);
+    if (json_in_text_is(key, "device") || json_in_text_is(key, "deviceId")) {
+        return json_in_string(json, &record->device);
     }
-    if (sink_text_is(key, "time") || sink_text_is(key, "timestamp")) {
+    if (json_in_text_is(key, "time") || json_in_text_is(key, "timestamp")) {
         seen->time = true;
         return take_time(json, &record->time_ms, &record->refusal);
     }
-    if (sink_text_is(key, "values") || sink_text_is(key, "readings")) {
+    if (json_in_text_is(key, "values") || json_in_text_is(key, "readings")) {
         if (seen->values) {
-            return sink_json_fail(json, "the values stand there twice");
+            return json_in_fail(json, "the values stand there twice");
         }
         seen->values = true;
         return take_values(p, record);
     }
-    if (sink_text_is(key, "quality")) {
-        sink_json_peek(json);
+    if (json_in_text_is(key, "quality")) {
+        json_in_peek(json);
         seen->quality = json->at;
     }
-    return sink_json_skip(json);
+    return json_in_skip(json);
 }
 
 /* What is asked of every record, whatever its form. */
@@ -194,7 +194,7 @@ static bool settle_record(struct sink_parser *p, struct sink_record *record,
         record->refusal = "its time is missing";
     }
     if (!is_name(record->device)) {
-        return sink_json_fail(&p->json, "a record without a device");
+        return json_in_fail(&p->json, "a record without a device");
     }
     if (record->count == 0 && record->refusal == NULL) {
         record->refusal = "it has no values";
@@ -208,31 +208,31 @@ static bool take_record(struct sink_parser *p, bool with_seq)
 {
     struct sink_record record = p->head;
     struct seen seen = {0};
-    struct sink_text key;
-    if (!sink_json_enter(&p->json, SINK_JSON_OBJECT)) {
+    struct json_in_text key;
+    if (!json_in_enter(&p->json, JSON_IN_OBJECT)) {
         return false;
     }
-    while (sink_json_member(&p->json, &key) && take_member(p, key, &record, &seen)) {
+    while (json_in_member(&p->json, &key) && take_member(p, key, &record, &seen)) {
     }
-    if (sink_json_failed(&p->json)) {
+    if (json_in_failed(&p->json)) {
         return false;
     }
     if (!with_seq) {
         record.seq = record.time_ms;
     } else if (!seen.seq || record.seq < 1) {
-        return sink_json_fail(&p->json, "a record without a seq from 1");
+        return json_in_fail(&p->json, "a record without a seq from 1");
     }
     return settle_record(p, &record, &seen);
 }
 
 static bool take_records(struct sink_parser *p, bool with_seq)
 {
-    if (!sink_json_enter(&p->json, SINK_JSON_ARRAY)) {
+    if (!json_in_enter(&p->json, JSON_IN_ARRAY)) {
         return false;
     }
-    while (sink_json_element(&p->json) && take_record(p, with_seq)) {
+    while (json_in_element(&p->json) && take_record(p, with_seq)) {
     }
-    return !sink_json_failed(&p->json);
+    return !json_in_failed(&p->json);
 }
 
 /* {"location":"t01","time":...,"wind_speed":8.42}: every other key is a point. */
@@ -240,16 +240,16 @@ static bool take_flat(struct sink_parser *p)
 {
     struct sink_record record = p->head;
     struct seen seen = {0};
-    struct sink_text key;
-    if (!sink_json_enter(&p->json, SINK_JSON_OBJECT)) {
+    struct json_in_text key;
+    if (!json_in_enter(&p->json, JSON_IN_OBJECT)) {
         return false;
     }
-    while (sink_json_member(&p->json, &key)) {
+    while (json_in_member(&p->json, &key)) {
         bool fine;
-        if (sink_text_is(key, "location")) {
-            fine = sink_json_string(&p->json, &record.device);
-        } else if (sink_text_is(key, "time") ||
-                   (sink_text_is(key, "quality") && sink_json_peek(&p->json) == SINK_JSON_OBJECT)) {
+        if (json_in_text_is(key, "location")) {
+            fine = json_in_string(&p->json, &record.device);
+        } else if (json_in_text_is(key, "time") ||
+                   (json_in_text_is(key, "quality") && json_in_peek(&p->json) == JSON_IN_OBJECT)) {
             fine = take_member(p, key, &record, &seen);
         } else {
             struct sink_reading *reading = sink_parser_reading(p, record.count++);
@@ -264,20 +264,20 @@ static bool take_flat(struct sink_parser *p)
         }
     }
     record.seq = record.time_ms;
-    return !sink_json_failed(&p->json) && settle_record(p, &record, &seen);
+    return !json_in_failed(&p->json) && settle_record(p, &record, &seen);
 }
 
 static bool parse_flat(struct sink_parser *p)
 {
-    if (sink_json_peek(&p->json) != SINK_JSON_ARRAY) {
+    if (json_in_peek(&p->json) != JSON_IN_ARRAY) {
         return take_flat(p);
     }
-    if (!sink_json_enter(&p->json, SINK_JSON_ARRAY)) {
+    if (!json_in_enter(&p->json, JSON_IN_ARRAY)) {
         return false;
     }
-    while (sink_json_element(&p->json) && take_flat(p)) {
+    while (json_in_element(&p->json) && take_flat(p)) {
     }
-    return !sink_json_failed(&p->json);
+    return !json_in_failed(&p->json);
 }
 
 struct parts {
@@ -294,11 +294,11 @@ static bool check_head(struct sink_parser *p)
 {
     const struct sink_record *head = &p->head;
     if (!head_complete(head) || !is_name(head->gateway) || !is_name(head->store)) {
-        return sink_json_fail(&p->json, "gateway, store or stream is missing");
+        return json_in_fail(&p->json, "gateway, store or stream is missing");
     }
-    if (!sink_text_is(head->stream, "raw") && !sink_text_is(head->stream, "aggregate") &&
-        !sink_text_is(head->stream, "event")) {
-        return sink_json_fail(&p->json, "an unknown stream");
+    if (!json_in_text_is(head->stream, "raw") && !json_in_text_is(head->stream, "aggregate") &&
+        !json_in_text_is(head->stream, "event")) {
+        return json_in_fail(&p->json, "an unknown stream");
     }
     return true;
 }
@@ -308,51 +308,51 @@ static bool check_head(struct sink_parser *p)
 static bool take_content(struct sink_parser *p, bool columns, struct parts *parts)
 {
     if (parts->taken) {
-        return sink_json_fail(&p->json, "the records stand there twice");
+        return json_in_fail(&p->json, "the records stand there twice");
     }
     parts->taken = true;
     if (!head_complete(&p->head)) {
-        sink_json_peek(&p->json);
+        json_in_peek(&p->json);
         *(columns ? &parts->blocks : &parts->records) = p->json.at;
-        return sink_json_skip(&p->json);
+        return json_in_skip(&p->json);
     }
     return check_head(p) && (columns ? sink_columns_parse(p) : take_records(p, true));
 }
 
-static bool take_head_member(struct sink_parser *p, struct sink_text key, struct parts *parts)
+static bool take_head_member(struct sink_parser *p, struct json_in_text key, struct parts *parts)
 {
     struct sink_record *head = &p->head;
-    struct sink_text *to = sink_text_is(key, "gateway")  ? &head->gateway
-                           : sink_text_is(key, "store")  ? &head->store
-                           : sink_text_is(key, "stream") ? &head->stream
-                                                         : NULL;
+    struct json_in_text *to = json_in_text_is(key, "gateway")  ? &head->gateway
+                              : json_in_text_is(key, "store")  ? &head->store
+                              : json_in_text_is(key, "stream") ? &head->stream
+                                                               : NULL;
     if (to != NULL) {
         if (parts->taken && to->at != NULL) {
-            return sink_json_fail(&p->json, "the identity stands there twice");
+            return json_in_fail(&p->json, "the identity stands there twice");
         }
-        return sink_json_string(&p->json, to);
+        return json_in_string(&p->json, to);
     }
-    bool columns = sink_text_is(key, "blocks");
-    if (columns || sink_text_is(key, "records")) {
+    bool columns = json_in_text_is(key, "blocks");
+    if (columns || json_in_text_is(key, "records")) {
         return take_content(p, columns, parts);
     }
-    return sink_json_skip(&p->json);
+    return json_in_skip(&p->json);
 }
 
 static bool parse_batch(struct sink_parser *p)
 {
     struct parts parts = {0};
-    struct sink_text key;
-    if (!sink_json_enter(&p->json, SINK_JSON_OBJECT)) {
+    struct json_in_text key;
+    if (!json_in_enter(&p->json, JSON_IN_OBJECT)) {
         return false;
     }
-    while (sink_json_member(&p->json, &key) && take_head_member(p, key, &parts)) {
+    while (json_in_member(&p->json, &key) && take_head_member(p, key, &parts)) {
     }
-    if (sink_json_failed(&p->json)) {
+    if (json_in_failed(&p->json)) {
         return false;
     }
     if (!parts.taken) {
-        return sink_json_fail(&p->json, "neither records nor blocks");
+        return json_in_fail(&p->json, "neither records nor blocks");
     }
     const char *content = parts.records != NULL ? parts.records : parts.blocks;
     if (content == NULL) {
@@ -371,20 +371,21 @@ static bool parse_body(struct sink_parser *p, enum sink_form form)
     if (form == SINK_FORM_FLAT) {
         return parse_flat(p);
     }
-    return sink_json_peek(&p->json) == SINK_JSON_ARRAY ? take_records(p, false) : parse_batch(p);
+    return json_in_peek(&p->json) == JSON_IN_ARRAY ? take_records(p, false) : parse_batch(p);
 }
 
-int sink_records_parse(const char *body, size_t len, enum sink_form form, struct sink_arena *arena,
-                       const struct sink_taker *taker, char ret_why[SINK_WHY_SIZE])
+int sink_records_parse(const char *body, size_t len, enum sink_form form,
+                       struct json_in_arena *arena, const struct sink_taker *taker,
+                       char ret_why[SINK_WHY_SIZE])
 {
     struct sink_parser p = {.taker = taker};
-    sink_json_init(&p.json, body, len, arena);
-    bool without_identity = form == SINK_FORM_FLAT || sink_json_peek(&p.json) == SINK_JSON_ARRAY;
+    json_in_init(&p.json, body, len, arena);
+    bool without_identity = form == SINK_FORM_FLAT || json_in_peek(&p.json) == JSON_IN_ARRAY;
     if (without_identity) {
-        const struct sink_text none = {.at = "", .len = 0};
+        const struct json_in_text none = {.at = "", .len = 0};
         p.head.gateway = p.head.store = p.head.stream = none;
     }
-    bool fine = parse_body(&p, form) && sink_json_end(&p.json);
+    bool fine = parse_body(&p, form) && json_in_end(&p.json);
     free(p.readings);
     if (fine) {
         return 0;

@@ -5,7 +5,7 @@
  * as it is met; when the parse fails in the end, the taker forgets what it took. */
 #pragma once
 
-#include "uplink/sink/sink_json.h"
+#include "uplink/sink/sink_value.h"
 
 enum {
     SINK_NAME_MAX = 255,       /* bytes of a gateway, store, device or point */
@@ -19,13 +19,13 @@ enum {
 };
 
 struct sink_reading {
-    struct sink_text point;
+    struct json_in_text point;
     struct sink_value value;
-    struct sink_text quality; /* "good" where the body says nothing */
+    struct json_in_text quality; /* "good" where the body says nothing */
 };
 
 struct sink_record {
-    struct sink_text gateway, store, stream, device;
+    struct json_in_text gateway, store, stream, device;
     int64_t seq, time_ms;
     const struct sink_reading *readings;
     size_t count;
@@ -43,13 +43,13 @@ enum sink_form { SINK_FORM_READINGS, /* batch, columns, telemetry */ SINK_FORM_F
 
 /* -EINVAL: no body of that form, ret_why says where and why; other errors are the taker's. */
 must_check int sink_records_parse(const char *body, size_t len, enum sink_form form,
-                                  struct sink_arena *arena, const struct sink_taker *taker,
+                                  struct json_in_arena *arena, const struct sink_taker *taker,
                                   char ret_why[SINK_WHY_SIZE]);
 
 /* ---- between sink_records.c and sink_columns.c ---- */
 
 struct sink_parser {
-    struct sink_json json;
+    struct json_in json;
     const struct sink_taker *taker;
     struct sink_record head; /* gateway, store and stream of the body */
     struct sink_reading *readings;

@@ -1,5 +1,6 @@
-/* The sink's JSON reader against RFC 8259, and against jansson on the same texts. */
-#include "uplink/sink/sink_json.h"
+/* The JSON reader, and the sink's view of values, against RFC 8259, and against jansson on the same
+ * texts. */
+#include "uplink/sink/sink_value.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -13,11 +14,11 @@
 
 static bool accepts(const char *text, size_t len)
 {
-    struct sink_arena arena = {NULL};
-    struct sink_json p;
-    sink_json_init(&p, text, len, &arena);
-    bool fine = sink_json_skip(&p) && sink_json_end(&p);
-    sink_arena_finish(&arena);
+    struct json_in_arena arena = {NULL};
+    struct json_in p;
+    json_in_init(&p, text, len, &arena);
+    bool fine = json_in_skip(&p) && json_in_end(&p);
+    json_in_arena_finish(&arena);
     return fine;
 }
 
@@ -107,11 +108,11 @@ static void test_broken(void **state)
 static void test_depth(void **state)
 {
     (void)state;
-    char text[2 * SINK_JSON_DEPTH_MAX + 3];
-    memset(text, '[', SINK_JSON_DEPTH_MAX + 1);
-    memset(text + SINK_JSON_DEPTH_MAX + 1, ']', SINK_JSON_DEPTH_MAX + 1);
-    assert_false(accepts(text, 2 * SINK_JSON_DEPTH_MAX + 2));
-    assert_true(accepts(text + 1, 2 * SINK_JSON_DEPTH_MAX));
+    char text[2 * JSON_IN_DEPTH_MAX + 3];
+    memset(text, '[', JSON_IN_DEPTH_MAX + 1);
+    memset(text + JSON_IN_DEPTH_MAX + 1, ']', JSON_IN_DEPTH_MAX + 1);
+    assert_false(accepts(text, 2 * JSON_IN_DEPTH_MAX + 2));
+    assert_true(accepts(text + 1, 2 * JSON_IN_DEPTH_MAX));
 }
 
 /* Every text that one byte's change makes out of the samples: both readers say the same. */
@@ -139,12 +140,12 @@ static void test_like_jansson(void **state)
 
 static struct sink_value value_of(const char *text)
 {
-    struct sink_arena arena = {NULL};
-    struct sink_json p;
+    struct json_in_arena arena = {NULL};
+    struct json_in p;
     struct sink_value value;
-    sink_json_init(&p, text, strlen(text), &arena);
-    assert_true(sink_json_value(&p, &value) && sink_json_end(&p));
-    sink_arena_finish(&arena);
+    json_in_init(&p, text, strlen(text), &arena);
+    assert_true(sink_value_take(&p, &value) && json_in_end(&p));
+    json_in_arena_finish(&arena);
     return value;
 }
 
@@ -187,13 +188,13 @@ static void test_escapes(void **state)
     (void)state;
     static const char text[] =
         "\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00e9\\u20ac\\ud83d\\ude00z\"";
-    struct sink_arena arena = {NULL};
-    struct sink_json p;
-    struct sink_text result;
-    sink_json_init(&p, text, sizeof text - 1, &arena);
-    assert_true(sink_json_string(&p, &result));
-    assert_true(sink_text_is(result, "a\"\\/\b\f\n\r\tA\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z"));
-    sink_arena_finish(&arena);
+    struct json_in_arena arena = {NULL};
+    struct json_in p;
+    struct json_in_text result;
+    json_in_init(&p, text, sizeof text - 1, &arena);
+    assert_true(json_in_string(&p, &result));
+    assert_true(json_in_text_is(result, "a\"\\/\b\f\n\r\tA\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80z"));
+    json_in_arena_finish(&arena);
 }
 
 int main(void)

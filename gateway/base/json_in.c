@@ -1,25 +1,25 @@
-#include "uplink/sink/sink_json.h"
+#include "gateway/base/json_in.h"
 
 #include <math.h>
 #include <string.h>
 
-struct sink_arena_block {
-    struct sink_arena_block *next;
+struct json_in_arena_block {
+    struct json_in_arena_block *next;
     char bytes[];
 };
 
-void sink_arena_finish(struct sink_arena *arena)
+void json_in_arena_finish(struct json_in_arena *arena)
 {
     while (arena->blocks != NULL) {
-        struct sink_arena_block *next = arena->blocks->next;
+        struct json_in_arena_block *next = arena->blocks->next;
         free(arena->blocks);
         arena->blocks = next;
     }
 }
 
-static char *arena_take(struct sink_arena *arena, size_t len)
+static char *arena_take(struct json_in_arena *arena, size_t len)
 {
-    struct sink_arena_block *block = malloc(sizeof *block + len);
+    struct json_in_arena_block *block = malloc(sizeof *block + len);
     if (block == NULL) {
         return NULL;
     }
@@ -28,12 +28,12 @@ static char *arena_take(struct sink_arena *arena, size_t len)
     return block->bytes;
 }
 
-void sink_json_init(struct sink_json *p, const char *text, size_t len, struct sink_arena *arena)
+void json_in_init(struct json_in *p, const char *text, size_t len, struct json_in_arena *arena)
 {
-    *p = (struct sink_json){.start = text, .at = text, .end = text + len, .arena = arena};
+    *p = (struct json_in){.start = text, .at = text, .end = text + len, .arena = arena};
 }
 
-bool sink_json_fail(struct sink_json *p, const char *why)
+bool json_in_fail(struct json_in *p, const char *why)
 {
     if (p->why == NULL) {
         p->why = why;
@@ -41,7 +41,7 @@ bool sink_json_fail(struct sink_json *p, const char *why)
     return false;
 }
 
-static void skip_space(struct sink_json *p)
+static void skip_space(struct json_in *p)
 {
     while (p->at < p->end &&
            (*p->at == ' ' || *p->at == '\n' || *p->at == '\r' || *p->at == '\t')) {
@@ -49,39 +49,38 @@ static void skip_space(struct sink_json *p)
     }
 }
 
-enum sink_json_type sink_json_peek(struct sink_json *p)
+enum json_in_type json_in_peek(struct json_in *p)
 {
     skip_space(p);
     if (p->why != NULL || p->at >= p->end) {
-        return SINK_JSON_NONE;
+        return JSON_IN_NONE;
     }
     switch (*p->at) {
     case '{':
-        return SINK_JSON_OBJECT;
+        return JSON_IN_OBJECT;
     case '[':
-        return SINK_JSON_ARRAY;
+        return JSON_IN_ARRAY;
     case '"':
-        return SINK_JSON_STRING;
+        return JSON_IN_STRING;
     case 't':
-        return SINK_JSON_TRUE;
+        return JSON_IN_TRUE;
     case 'f':
-        return SINK_JSON_FALSE;
+        return JSON_IN_FALSE;
     case 'n':
-        return SINK_JSON_NULL;
+        return JSON_IN_NULL;
     default:
-        return *p->at == '-' || (*p->at >= '0' && *p->at <= '9') ? SINK_JSON_NUMBER
-                                                                 : SINK_JSON_NONE;
+        return *p->at == '-' || (*p->at >= '0' && *p->at <= '9') ? JSON_IN_NUMBER : JSON_IN_NONE;
     }
 }
 
-bool sink_json_enter(struct sink_json *p, enum sink_json_type type)
+bool json_in_enter(struct json_in *p, enum json_in_type type)
 {
-    if (sink_json_peek(p) != type) {
-        return sink_json_fail(p, type == SINK_JSON_OBJECT ? "an object is expected"
-                                                          : "an array is expected");
+    if (json_in_peek(p) != type) {
+        return json_in_fail(p, type == JSON_IN_OBJECT ? "an object is expected"
+                                                      : "an array is expected");
     }
-    if (p->depth >= SINK_JSON_DEPTH_MAX) {
-        return sink_json_fail(p, "nested too deeply");
+    if (p->depth >= JSON_IN_DEPTH_MAX) {
+        return json_in_fail(p, "nested too deeply");
     }
     p->depth++;
     p->at++;
@@ -90,14 +89,14 @@ bool sink_json_enter(struct sink_json *p, enum sink_json_type type)
 }
 
 /* The part that objects and arrays share: the closing bracket, or the comma that is due. */
-static bool next_part(struct sink_json *p, char closing)
+static bool next_part(struct json_in *p, char closing)
 {
     skip_space(p);
     if (p->why != NULL) {
         return false;
     }
     if (p->at >= p->end) {
-        return sink_json_fail(p, "the document ends too early");
+        return json_in_fail(p, "the document ends too early");
     }
     if (*p->at == closing) {
         p->at++;
@@ -107,7 +106,7 @@ static bool next_part(struct sink_json *p, char closing)
     }
     if (!p->fresh) {
         if (*p->at != ',') {
-            return sink_json_fail(p, "a comma is missing");
+            return json_in_fail(p, "a comma is missing");
         }
         p->at++;
     }
@@ -115,41 +114,41 @@ static bool next_part(struct sink_json *p, char closing)
     return true;
 }
 
-bool sink_json_element(struct sink_json *p)
+bool json_in_element(struct json_in *p)
 {
     return next_part(p, ']');
 }
 
-bool sink_json_member(struct sink_json *p, struct sink_text *ret_key)
+bool json_in_member(struct json_in *p, struct json_in_text *ret_key)
 {
-    if (!next_part(p, '}') || !sink_json_string(p, ret_key)) {
+    if (!next_part(p, '}') || !json_in_string(p, ret_key)) {
         return false;
     }
     skip_space(p);
     if (p->at >= p->end || *p->at != ':') {
-        return sink_json_fail(p, "a colon is missing");
+        return json_in_fail(p, "a colon is missing");
     }
     p->at++;
     return true;
 }
 
 /* Steps over one UTF-8 sequence of two bytes or more (RFC 3629). */
-static bool skip_utf8(struct sink_json *p)
+static bool skip_utf8(struct json_in *p)
 {
     const unsigned char *at = (const unsigned char *)p->at;
     unsigned char c = at[0];
     size_t n = c >= 0xc2 && c < 0xe0 ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
     if (n == 0 || (size_t)(p->end - p->at) < n) {
-        return sink_json_fail(p, "no UTF-8");
+        return json_in_fail(p, "no UTF-8");
     }
     for (size_t i = 1; i < n; i++) {
         if ((at[i] & 0xc0) != 0x80) {
-            return sink_json_fail(p, "no UTF-8");
+            return json_in_fail(p, "no UTF-8");
         }
     }
     if ((c == 0xe0 && at[1] < 0xa0) || (c == 0xed && at[1] > 0x9f) || (c == 0xf0 && at[1] < 0x90) ||
         (c == 0xf4 && at[1] > 0x8f)) {
-        return sink_json_fail(p, "no UTF-8");
+        return json_in_fail(p, "no UTF-8");
     }
     p->at += n;
     return true;
@@ -199,36 +198,36 @@ static int take_unicode(const char **at, const char *end)
     return 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
 }
 
-static bool skip_escape(struct sink_json *p)
+static bool skip_escape(struct json_in *p)
 {
     const char *at = p->at + 1;
     if (at < p->end && *at == 'u') {
         at++;
         if (take_unicode(&at, p->end) < 0) {
-            return sink_json_fail(p, "a broken \\u escape");
+            return json_in_fail(p, "a broken \\u escape");
         }
         p->at = at;
         return true;
     }
     if (at >= p->end || *at == '\0' || strchr("\"\\/bfnrt", *at) == NULL) {
-        return sink_json_fail(p, "an unknown escape");
+        return json_in_fail(p, "an unknown escape");
     }
     p->at = at + 1;
     return true;
 }
 
 /* Steps to behind the closing quote; ret_text is what stands between, escapes unresolved. */
-static bool scan_string(struct sink_json *p, struct sink_text *ret_text, bool *ret_escaped)
+static bool scan_string(struct json_in *p, struct json_in_text *ret_text, bool *ret_escaped)
 {
-    if (sink_json_peek(p) != SINK_JSON_STRING) {
-        return sink_json_fail(p, "a string is expected");
+    if (json_in_peek(p) != JSON_IN_STRING) {
+        return json_in_fail(p, "a string is expected");
     }
     const char *from = ++p->at;
     bool escaped = false;
     while (p->at < p->end) {
         unsigned char c = (unsigned char)*p->at;
         if (c == '"') {
-            *ret_text = (struct sink_text){.at = from, .len = (size_t)(p->at - from)};
+            *ret_text = (struct json_in_text){.at = from, .len = (size_t)(p->at - from)};
             *ret_escaped = escaped;
             p->at++;
             return true;
@@ -239,14 +238,14 @@ static bool scan_string(struct sink_json *p, struct sink_text *ret_text, bool *r
                 return false;
             }
         } else if (c < 0x20) {
-            return sink_json_fail(p, "a control character in a string");
+            return json_in_fail(p, "a control character in a string");
         } else if (c < 0x80) {
             p->at++;
         } else if (!skip_utf8(p)) {
             return false;
         }
     }
-    return sink_json_fail(p, "a string does not end");
+    return json_in_fail(p, "a string does not end");
 }
 
 static size_t write_utf8(char *to, int code)
@@ -274,12 +273,12 @@ static size_t write_utf8(char *to, int code)
 }
 
 /* Resolves the escapes of a scanned string; the result is never longer than what it came from. */
-static bool resolve_escapes(struct sink_json *p, struct sink_text *text)
+static bool resolve_escapes(struct json_in *p, struct json_in_text *text)
 {
     static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
     char *to = arena_take(p->arena, text->len);
     if (to == NULL) {
-        return sink_json_fail(p, "out of memory");
+        return json_in_fail(p, "out of memory");
     }
     const char *at = text->at, *end = text->at + text->len;
     size_t n = 0;
@@ -294,11 +293,11 @@ static bool resolve_escapes(struct sink_json *p, struct sink_text *text)
             at += 2;
         }
     }
-    *text = (struct sink_text){.at = to, .len = n};
+    *text = (struct json_in_text){.at = to, .len = n};
     return true;
 }
 
-bool sink_json_string(struct sink_json *p, struct sink_text *ret_text)
+bool json_in_string(struct json_in *p, struct json_in_text *ret_text)
 {
     bool escaped = false;
     if (!scan_string(p, ret_text, &escaped)) {
@@ -307,18 +306,18 @@ bool sink_json_string(struct sink_json *p, struct sink_text *ret_text)
     return !escaped || resolve_escapes(p, ret_text);
 }
 
-static bool take_word(struct sink_json *p, const char *word)
+static bool take_word(struct json_in *p, const char *word)
 {
     size_t len = strlen(word);
     if ((size_t)(p->end - p->at) < len || memcmp(p->at, word, len) != 0) {
-        return sink_json_fail(p, "an unknown word");
+        return json_in_fail(p, "an unknown word");
     }
     p->at += len;
     return true;
 }
 
 /* Takes digits into the mantissa; counts those that did not fit in *lost. */
-static size_t take_digits(struct sink_json *p, int64_t *mantissa, size_t *lost)
+static size_t take_digits(struct json_in *p, int64_t *mantissa, size_t *lost)
 {
     const char *from = p->at;
     for (; p->at < p->end && *p->at >= '0' && *p->at <= '9'; p->at++) {
@@ -331,7 +330,7 @@ static size_t take_digits(struct sink_json *p, int64_t *mantissa, size_t *lost)
     return (size_t)(p->at - from);
 }
 
-static bool take_exponent(struct sink_json *p, int *ret_exponent)
+static bool take_exponent(struct json_in *p, int *ret_exponent)
 {
     p->at++;
     bool negative = p->at < p->end && *p->at == '-';
@@ -339,7 +338,7 @@ static bool take_exponent(struct sink_json *p, int *ret_exponent)
     int64_t exponent = 0;
     size_t lost = 0;
     if (take_digits(p, &exponent, &lost) == 0) {
-        return sink_json_fail(p, "a broken number");
+        return json_in_fail(p, "a broken number");
     }
     exponent = exponent > 9999 || lost > 0 ? 9999 : exponent;
     *ret_exponent = negative ? -(int)exponent : (int)exponent;
@@ -358,35 +357,24 @@ static double slow_double(const char *from, const char *to)
     return strtod(text, NULL);
 }
 
-/* The double nearest to it: one correctly rounded operation where both sides are exact. */
-static double decimal_nearest(struct decimal d)
-{
-    if (d.mantissa >= -(INT64_C(1) << 53) && d.mantissa <= INT64_C(1) << 53) {
-        return decimal_to_double(d);
-    }
-    char text[40];
-    snprintf(text, sizeof text, "%llde%d", (long long)d.mantissa, d.exponent);
-    return strtod(text, NULL);
-}
-
 /* The grammar of a number: its digits as a mantissa, and where the point stands. */
-static bool scan_number(struct sink_json *p, int64_t *mantissa, int64_t *exponent, size_t *lost)
+static bool scan_number(struct json_in *p, int64_t *mantissa, int64_t *exponent, size_t *lost)
 {
-    if (sink_json_peek(p) != SINK_JSON_NUMBER) {
-        return sink_json_fail(p, "a number is expected");
+    if (json_in_peek(p) != JSON_IN_NUMBER) {
+        return json_in_fail(p, "a number is expected");
     }
     bool negative = *p->at == '-';
     p->at += negative ? 1 : 0;
     bool zero = p->at < p->end && *p->at == '0';
     size_t count = take_digits(p, mantissa, lost);
     if (count == 0 || (zero && count > 1)) {
-        return sink_json_fail(p, "a broken number");
+        return json_in_fail(p, "a broken number");
     }
     if (p->at < p->end && *p->at == '.') {
         p->at++;
         count = take_digits(p, mantissa, lost);
         if (count == 0) {
-            return sink_json_fail(p, "a broken number");
+            return json_in_fail(p, "a broken number");
         }
         *exponent = -(int64_t)count;
     }
@@ -399,8 +387,8 @@ static bool scan_number(struct sink_json *p, int64_t *mantissa, int64_t *exponen
     return true;
 }
 
-bool sink_json_number(struct sink_json *p, struct decimal *ret_decimal, double *ret_real,
-                      bool *ret_exact)
+bool json_in_number(struct json_in *p, struct decimal *ret_decimal, double *ret_real,
+                    bool *ret_exact)
 {
     int64_t mantissa = 0, exponent = 0;
     size_t lost = 0;
@@ -416,125 +404,103 @@ bool sink_json_number(struct sink_json *p, struct decimal *ret_decimal, double *
     } else {
         *ret_real = slow_double(from, p->at);
         if (!isfinite(*ret_real)) {
-            return sink_json_fail(p, "a number beyond a double");
+            return json_in_fail(p, "a number beyond a double");
         }
     }
     return true;
 }
 
-struct sink_value sink_value_decimal(struct decimal d)
+/* Takes the exponent out of a decimal that is whole. */
+static bool make_whole(struct decimal d, int64_t *ret_value)
 {
-    struct decimal whole = d;
-    while (whole.exponent < 0 && whole.mantissa % 10 == 0 && whole.mantissa != 0) {
-        whole.mantissa /= 10;
-        whole.exponent++;
+    while (d.exponent < 0 && d.mantissa % 10 == 0 && d.mantissa != 0) {
+        d.mantissa /= 10;
+        d.exponent++;
     }
-    int64_t larger;
-    while (whole.exponent > 0 && !__builtin_mul_overflow(whole.mantissa, (int64_t)10, &larger)) {
-        whole.mantissa = larger;
-        whole.exponent--;
+    while (d.exponent > 0 && !__builtin_mul_overflow(d.mantissa, (int64_t)10, &d.mantissa)) {
+        d.exponent--;
     }
-    if (whole.exponent == 0 || whole.mantissa == 0) {
-        return (struct sink_value){.kind = SINK_VALUE_INTEGER, .integer = whole.mantissa};
-    }
-    return (struct sink_value){.kind = SINK_VALUE_REAL, .real = decimal_nearest(d)};
+    *ret_value = d.mantissa;
+    return d.exponent == 0 || d.mantissa == 0;
 }
 
-static struct sink_value value_of_number(struct decimal d, double real, bool exact)
-{
-    if (exact) {
-        return sink_value_decimal(d);
-    }
-    if (real == trunc(real) && fabs(real) < 9007199254740992.0) {
-        return (struct sink_value){.kind = SINK_VALUE_INTEGER, .integer = (int64_t)real};
-    }
-    return (struct sink_value){.kind = SINK_VALUE_REAL, .real = real};
-}
-
-bool sink_json_integer(struct sink_json *p, int64_t *ret_value)
+bool json_in_integer(struct json_in *p, int64_t *ret_value)
 {
     struct decimal d;
     double real;
     bool exact;
-    if (!sink_json_number(p, &d, &real, &exact)) {
+    if (!json_in_number(p, &d, &real, &exact)) {
         return false;
     }
-    struct sink_value value = value_of_number(d, real, exact);
-    if (value.kind != SINK_VALUE_INTEGER) {
-        return sink_json_fail(p, "a whole number is expected");
+    if (!exact && real == trunc(real) && fabs(real) < 9007199254740992.0) {
+        *ret_value = (int64_t)real;
+        return true;
     }
-    *ret_value = value.integer;
+    if (!exact || !make_whole(d, ret_value)) {
+        return json_in_fail(p, "a whole number is expected");
+    }
     return true;
 }
 
-bool sink_json_value(struct sink_json *p, struct sink_value *ret_value)
+bool json_in_bool(struct json_in *p, bool *ret_value)
 {
+    *ret_value = json_in_peek(p) == JSON_IN_TRUE;
+    if (!*ret_value && json_in_peek(p) != JSON_IN_FALSE) {
+        return json_in_fail(p, "true or false is expected");
+    }
+    return take_word(p, *ret_value ? "true" : "false");
+}
+
+bool json_in_null(struct json_in *p)
+{
+    return json_in_peek(p) == JSON_IN_NULL ? take_word(p, "null")
+                                           : json_in_fail(p, "null is expected");
+}
+
+bool json_in_skip(struct json_in *p)
+{
+    struct json_in_text text;
     struct decimal d;
     double real;
-    bool exact;
-    *ret_value = (struct sink_value){.kind = SINK_VALUE_NULL};
-    switch (sink_json_peek(p)) {
-    case SINK_JSON_NUMBER:
-        if (!sink_json_number(p, &d, &real, &exact)) {
+    bool flag;
+    switch (json_in_peek(p)) {
+    case JSON_IN_OBJECT:
+        if (!json_in_enter(p, JSON_IN_OBJECT)) {
             return false;
         }
-        *ret_value = value_of_number(d, real, exact);
-        return true;
-    case SINK_JSON_STRING:
-        ret_value->kind = SINK_VALUE_TEXT;
-        return sink_json_string(p, &ret_value->text);
-    case SINK_JSON_TRUE:
-        *ret_value = (struct sink_value){.kind = SINK_VALUE_INTEGER, .integer = 1};
-        return take_word(p, "true");
-    case SINK_JSON_FALSE:
-        *ret_value = (struct sink_value){.kind = SINK_VALUE_INTEGER, .integer = 0};
-        return take_word(p, "false");
-    case SINK_JSON_NULL:
-        return take_word(p, "null");
+        while (json_in_member(p, &text) && json_in_skip(p)) {
+        }
+        return p->why == NULL;
+    case JSON_IN_ARRAY:
+        if (!json_in_enter(p, JSON_IN_ARRAY)) {
+            return false;
+        }
+        while (json_in_element(p) && json_in_skip(p)) {
+        }
+        return p->why == NULL;
+    case JSON_IN_STRING:
+        return scan_string(p, &text, &flag);
+    case JSON_IN_NUMBER:
+        return json_in_number(p, &d, &real, &flag);
+    case JSON_IN_NULL:
+        return json_in_null(p);
+    case JSON_IN_NONE:
+        return json_in_fail(p, "a value is expected");
     default:
-        return sink_json_fail(p, "a plain value is expected");
+        return json_in_bool(p, &flag);
     }
 }
 
-bool sink_json_skip(struct sink_json *p)
-{
-    struct sink_text text;
-    struct sink_value value;
-    bool escaped;
-    switch (sink_json_peek(p)) {
-    case SINK_JSON_OBJECT:
-        if (!sink_json_enter(p, SINK_JSON_OBJECT)) {
-            return false;
-        }
-        while (sink_json_member(p, &text) && sink_json_skip(p)) {
-        }
-        return p->why == NULL;
-    case SINK_JSON_ARRAY:
-        if (!sink_json_enter(p, SINK_JSON_ARRAY)) {
-            return false;
-        }
-        while (sink_json_element(p) && sink_json_skip(p)) {
-        }
-        return p->why == NULL;
-    case SINK_JSON_STRING:
-        return scan_string(p, &text, &escaped);
-    case SINK_JSON_NONE:
-        return sink_json_fail(p, "a value is expected");
-    default:
-        return sink_json_value(p, &value);
-    }
-}
-
-bool sink_json_end(struct sink_json *p)
+bool json_in_end(struct json_in *p)
 {
     skip_space(p);
     if (p->why == NULL && p->at != p->end) {
-        sink_json_fail(p, "something follows the document");
+        json_in_fail(p, "something follows the document");
     }
     return p->why == NULL;
 }
 
-bool sink_text_is(struct sink_text text, const char *word)
+bool json_in_text_is(struct json_in_text text, const char *word)
 {
     return strlen(word) == text.len && memcmp(text.at, word, text.len) == 0;
 }
