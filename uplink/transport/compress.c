@@ -4,8 +4,9 @@
 #include <zlib.h>
 #include <zstd.h>
 
-/* Measured on the reference signal as format = batch: a higher level costs more CPU than it saves
- * in bytes (gzip 6 against 1: 12 % fewer bytes, 2.5 times the time). */
+/* Measured with bench_encode on the reference signal, format = batch, 500 scans of one device: gzip
+ * 1 65 ns and 3.3 B a reading, gzip 6 267 ns and 2.2 B; zstd 1 18 ns and 2.4 B, zstd 3 21 ns and
+ * 2.5 B, zstd 5 83 ns and 2.2 B. Who pays for bytes takes zstd, or format = columns (0.9 B). */
 enum { GZIP_LEVEL = 1, GZIP_WINDOW = 15 + 16 /* + 16: with a gzip header */, ZSTD_LEVEL = 1 };
 
 struct compressor {
