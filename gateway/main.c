@@ -260,6 +260,7 @@ int main(int argc, char **argv)
         return done - 1;
     }
     mallopt(M_ARENA_MAX, 2); /* a heap a thread would multiply what is held in reserve */
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024); /* large buffers go back to the system at once */
     auto_close int signal_fd = take_signals();
     gateway.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (signal_fd < 0 || gateway.wake_fd < 0 || evthread_use_pthreads() < 0 ||
