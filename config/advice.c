@@ -1,5 +1,6 @@
 /* What is no error but hardly meant: warnings that need the finished config. */
 #include "config/build.h"
+#include "drivers/driver.h"
 #include "uplink/uplink.h"
 
 #include <fnmatch.h>
@@ -64,10 +65,29 @@ static void check_devices(struct build *build, const struct config *config)
     }
 }
 
+/* What shared things, like serial buses, are asked for. */
+static void check_shared(struct build *build, const struct config *config)
+{
+    for (size_t i = 0; i < config->bus_count; i++) {
+        const char *name = config->buses[i].name;
+        for (size_t j = 0; j < drivers_count; j++) {
+            const struct config_table *table = drivers[j]->section;
+            if (table == NULL || strcmp(table->section, "bus") != 0 ||
+                drivers[j]->describe_section == NULL) {
+                continue;
+            }
+            scene_enter(build, section_find(build, "bus", name));
+            drivers[j]->describe_section(config, name, NULL, build->errors);
+            scene_leave(build);
+        }
+    }
+}
+
 void advise(struct build *build, const struct config *config)
 {
     size_t looks = 0;
     check_devices(build, config);
+    check_shared(build, config);
     for (size_t i = 0; i < config->aggregate_count; i++) {
         const struct config_aggregate *aggregate = &config->aggregates[i];
         check_patterns(build, config, "aggregate", aggregate->name, &aggregate->points, &looks);

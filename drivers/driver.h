@@ -56,6 +56,11 @@ struct driver {
 
     /* Optional, pure: the exact requests a device will get, a line each, for `check --plan`. */
     int (*describe_plan)(const struct config_device *device, struct buffer *ret_text);
+
+    /* Optional, pure: what the devices of one `section` (a bus) ask of it together, a line for
+     * `check --plan`, and config_warn() when it is too much. Either output may be NULL. */
+    void (*describe_section)(const struct config *config, const char *name, struct buffer *ret_text,
+                             struct config_errors *errors);
 };
 
 /* The drivers built in, in the order they are shown. */

@@ -1,10 +1,12 @@
 #include "drivers/driver.h"
+#include "drivers/modbus/modbus_rtu.h"
 #include "drivers/modbus/modbus_tcp.h"
 
 #include <string.h>
 
 const struct driver *const drivers[] = {
     &modbus_tcp_driver,
+    &modbus_rtu_driver,
     NULL,
 };
 const size_t drivers_count = ARRAY_SIZE(drivers) - 1;

@@ -1,6 +1,6 @@
 #include "drivers/modbus/settings.h"
 
-#include "drivers/modbus/mbap.h"
+#include "drivers/modbus/rtu.h"
 #include "drivers/modbus/session.h"
 
 #include <errno.h>
@@ -10,7 +10,49 @@
 
 static const char *const orders[] = {"ABCD", "CDAB", "BADC", "DCBA", NULL};
 
-static const struct config_key keys[] = {
+/* What every kind of line takes. */
+#define MAP_KEYS                                                                                   \
+    {.name = "address_base",                                                                       \
+     .type = CONFIG_INT,                                                                           \
+     KEY(address_base),                                                                            \
+     .fallback = "0",                                                                              \
+     .min = 0,                                                                                     \
+     .max = 1,                                                                                     \
+     .help = "how the register map counts: 0 as on the wire, 1 as in many manuals"},               \
+        {.name = "byte_order",                                                                     \
+         .type = CONFIG_CHOICE,                                                                    \
+         KEY(byte_order),                                                                          \
+         .fallback = "ABCD",                                                                       \
+         .choices = orders,                                                                        \
+         .help =                                                                                   \
+             "order of the bytes of a 32-bit value, for points without an order of their own"},    \
+        {.name = "max_gap",                                                                        \
+         .type = CONFIG_INT,                                                                       \
+         KEY(max_gap),                                                                             \
+         .fallback = "16",                                                                         \
+         .min = 0,                                                                                 \
+         .max = 124,                                                                               \
+         .help = "registers read and thrown away to save a request"},                              \
+        {.name = "largest_request",                                                                \
+         .type = CONFIG_INT,                                                                       \
+         KEY(largest_request),                                                                     \
+         .fallback = "125",                                                                        \
+         .min = 1,                                                                                 \
+         .max = MBAP_READ_REGISTERS_MAX,                                                           \
+         .help = "registers that the device gives at once; sixteen times as many coils"},          \
+        {.name = "request_pause",                                                                  \
+         .type = CONFIG_DURATION,                                                                  \
+         KEY(request_pause_ms),                                                                    \
+         .fallback = "0 ms",                                                                       \
+         .min = 0,                                                                                 \
+         .max = 10000,                                                                             \
+         .help = "how long it wants to be left alone between two requests"},                       \
+    {                                                                                              \
+        .name = "one_request_per_point", .type = CONFIG_BOOL, KEY(one_request_per_point),          \
+        .fallback = "no", .help = "never read two points with one request"                         \
+    }
+
+static const struct config_key tcp_keys[] = {
     {.name = "address",
      .type = CONFIG_TEXT,
      KEY(address),
@@ -24,33 +66,7 @@ static const struct config_key keys[] = {
      .min = 0,
      .max = 255,
      .help = "unit identifier; devices behind one gateway share its address and differ here"},
-    {.name = "address_base",
-     .type = CONFIG_INT,
-     KEY(address_base),
-     .fallback = "0",
-     .min = 0,
-     .max = 1,
-     .help = "how the register map counts: 0 as on the wire, 1 as in many manuals"},
-    {.name = "byte_order",
-     .type = CONFIG_CHOICE,
-     KEY(byte_order),
-     .fallback = "ABCD",
-     .choices = orders,
-     .help = "order of the bytes of a 32-bit value, for points without an order of their own"},
-    {.name = "max_gap",
-     .type = CONFIG_INT,
-     KEY(max_gap),
-     .fallback = "16",
-     .min = 0,
-     .max = 124,
-     .help = "registers read and thrown away to save a request"},
-    {.name = "largest_request",
-     .type = CONFIG_INT,
-     KEY(largest_request),
-     .fallback = "125",
-     .min = 1,
-     .max = MBAP_READ_REGISTERS_MAX,
-     .help = "registers that the device gives at once; sixteen times as many coils"},
+    MAP_KEYS,
     {.name = "connect_pause",
      .type = CONFIG_DURATION,
      KEY(connect_pause_ms),
@@ -58,18 +74,52 @@ static const struct config_key keys[] = {
      .min = 0,
      .max = 60000,
      .help = "how long the device wants to be left alone after a connection is made"},
-    {.name = "request_pause",
+    {.name = "close_after_round",
+     .type = CONFIG_BOOL,
+     KEY(close_after_round),
+     .fallback = "no",
+     .help = "close the connection after each poll, for devices that serve one client at a time"},
+};
+
+static const struct config_key rtu_keys[] = {
+    {.name = "bus",
+     .type = CONFIG_TEXT,
+     KEY(bus),
+     .required = true,
+     .example = "rs485-1",
+     .help = "the [bus NAME] that the device stands on"},
+    {.name = "unit",
+     .type = CONFIG_INT,
+     KEY(unit),
+     .fallback = "1",
+     .min = 1,
+     .max = RTU_UNIT_MAX,
+     .help = "address of the device on its line"},
+    MAP_KEYS,
+};
+
+static const struct config_key rtu_tcp_keys[] = {
+    {.name = "address",
+     .type = CONFIG_TEXT,
+     KEY(address),
+     .required = true,
+     .example = "10.1.0.60:4001",
+     .help = "the serial server that the devices stand behind, HOST:PORT"},
+    {.name = "unit",
+     .type = CONFIG_INT,
+     KEY(unit),
+     .fallback = "1",
+     .min = 1,
+     .max = RTU_UNIT_MAX,
+     .help = "address of the device on its line"},
+    MAP_KEYS,
+    {.name = "connect_pause",
      .type = CONFIG_DURATION,
-     KEY(request_pause_ms),
+     KEY(connect_pause_ms),
      .fallback = "0 ms",
      .min = 0,
-     .max = 10000,
-     .help = "how long it wants to be left alone between two requests"},
-    {.name = "one_request_per_point",
-     .type = CONFIG_BOOL,
-     KEY(one_request_per_point),
-     .fallback = "no",
-     .help = "never read two points with one request"},
+     .max = 60000,
+     .help = "how long the device wants to be left alone after a connection is made"},
     {.name = "close_after_round",
      .type = CONFIG_BOOL,
      KEY(close_after_round),
@@ -92,8 +142,25 @@ const struct config_table modbus_tcp_table = {
     .section = "device",
     .variant = "modbus-tcp",
     .size = sizeof(struct modbus_settings),
-    .keys = keys,
-    .key_count = ARRAY_SIZE(keys),
+    .keys = tcp_keys,
+    .key_count = ARRAY_SIZE(tcp_keys),
+    .check = check_settings,
+};
+
+const struct config_table modbus_rtu_table = {
+    .section = "device",
+    .variant = "modbus-rtu",
+    .size = sizeof(struct modbus_settings),
+    .keys = rtu_keys,
+    .key_count = ARRAY_SIZE(rtu_keys),
+};
+
+const struct config_table modbus_rtu_tcp_table = {
+    .section = "device",
+    .variant = "modbus-rtu-tcp",
+    .size = sizeof(struct modbus_settings),
+    .keys = rtu_tcp_keys,
+    .key_count = ARRAY_SIZE(rtu_tcp_keys),
     .check = check_settings,
 };
 

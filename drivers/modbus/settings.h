@@ -1,13 +1,15 @@
 /* settings.h - what windrow.ini says about a Modbus device, and its points as addresses.
  *
- * Pure, any thread; the keys are the same for every kind of Modbus line, `address` apart. */
+ * Pure, any thread; the keys are the same for every kind of Modbus line but for where the
+ * device is. */
 #pragma once
 
 #include "config/config.h"
 #include "drivers/modbus/plan.h"
 
 struct modbus_settings {
-    const char *address; /* HOST or HOST:PORT */
+    const char *address; /* HOST or HOST:PORT; NULL on a bus */
+    const char *bus;     /* NULL on a network */
     int64_t unit;
     int64_t address_base;
     int64_t max_gap, largest_request; /* registers */
@@ -16,7 +18,7 @@ struct modbus_settings {
     bool one_request_per_point, close_after_round;
 };
 
-extern const struct config_table modbus_tcp_table;
+extern const struct config_table modbus_tcp_table, modbus_rtu_table, modbus_rtu_tcp_table;
 
 /* For struct driver: "holding 4 uint16", "coil 7" to a struct registers_point. */
 must_check int modbus_parse_point(const struct config_point *point, const void *settings,

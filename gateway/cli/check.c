@@ -108,6 +108,22 @@ static const char *plan_of(const struct config_device *device, struct buffer *te
     return plan == NULL ? "" : plan;
 }
 
+/* What the devices of each bus want of it, a line each. */
+static const char *buses_of(const struct config *config, struct buffer *text)
+{
+    for (size_t i = 0; i < config->bus_count; i++) {
+        for (size_t j = 0; j < drivers_count; j++) {
+            const struct driver *driver = drivers[j];
+            if (driver->describe_section != NULL && strcmp(driver->section->section, "bus") == 0) {
+                buffer_printf(text, "bus %s: ", config->buses[i].name);
+                driver->describe_section(config, config->buses[i].name, text, NULL);
+            }
+        }
+    }
+    const char *lines = buffer_text(text);
+    return lines == NULL ? "" : lines;
+}
+
 static void print_plan(const struct config *config)
 {
     for (size_t i = 0; i < config->device_count; i++) {
@@ -122,6 +138,8 @@ static void print_plan(const struct config *config)
             line += len + (line[len] == '\n');
         }
     }
+    auto_buffer struct buffer buses = {0};
+    fputs(buses_of(config, &buses), stdout);
     struct load load = load_of(config);
     printf("%.1f readings/s", load.readings_s);
     if (load.days > 0) {
@@ -164,7 +182,9 @@ static void print_json(const char *path, const struct config *config,
         json_object_set_new(object, "buffer_days", json_real(load.days));
     }
     if (config != NULL && plan) {
+        auto_buffer struct buffer buses = {0};
         json_object_set_new(object, "plan", plan_json(config));
+        json_object_set_new(object, "buses", json_string(buses_of(config, &buses)));
     }
     json_dumpf(object, stdout, JSON_INDENT(2));
     putchar('\n');
