@@ -254,8 +254,8 @@ static void field_free(struct field *field)
     free(field);
 }
 
-/* The base is used by its own thread only, so it needs no locks. Its timers may be coarse: what must
- * be on time (drivers/schedule.c) has a timer descriptor of its own. */
+/* The base is used by its own thread only, so it needs no locks. Its timers may be coarse: what
+ * must be on time (drivers/schedule.c) has a timer descriptor of its own. */
 static struct event_base *base_create(void)
 {
     struct event_config *wish = event_config_new();
