@@ -149,6 +149,8 @@ int64_t sender_fill_deadline(struct sender *s, int64_t now_ms)
     }
     if (s->left[STORE_LANE_BACKFILL] > 0 && bucket_ms > 0) {
         at = sooner(at, now_ms + bucket_ms);
+    } else if (due(s, STORE_LANE_BACKFILL, now_ms) != LANE_NOT_DUE) {
+        at = now_ms; /* the bucket filled since sender_fill() found it empty */
     }
     bool busy = sender_flights_in(s, FLIGHT_FREE) < s->flight_count;
     if (pace_circuit_open(&s->pace) && busy) {

@@ -195,6 +195,8 @@ void peer_listen(struct peer *peer)
     socklen_t len = sizeof(at);
     const char *colon = strchr(peer->address, ':');
     at.sin_port = htons((uint16_t)(colon != NULL ? strtoul(colon + 1, NULL, 10) : 0));
+    cleanup_close(&peer->keeper);
+    peer->keeper = -1;
     peer->listener = evconnlistener_new_bind(peer->base, peer_on_accept, peer,
                                              LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, 16,
                                              (struct sockaddr *)&at, sizeof(at));
@@ -207,7 +209,7 @@ void peer_listen(struct peer *peer)
 
 void peer_start(struct peer *peer, struct event_base *base)
 {
-    *peer = (struct peer){.base = base};
+    *peer = (struct peer){.base = base, .keeper = -1};
     for (size_t i = 0; i < PEER_CONNECTIONS; i++) {
         peer->connections[i].fd = -1;
     }
@@ -217,8 +219,23 @@ void peer_start(struct peer *peer, struct event_base *base)
     peer_listen(peer);
 }
 
+void peer_leave(struct peer *peer)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const int yes = 1;
+    at.sin_port = htons((uint16_t)strtoul(strchr(peer->address, ':') + 1, NULL, 10));
+    peer_stop(peer);
+    peer->keeper = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (setsockopt(peer->keeper, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) < 0 ||
+        bind(peer->keeper, (struct sockaddr *)&at, sizeof(at)) < 0) {
+        abort();
+    }
+}
+
 void peer_stop(struct peer *peer)
 {
+    cleanup_close(&peer->keeper);
+    peer->keeper = -1;
     for (size_t i = 0; i < PEER_CONNECTIONS; i++) {
         peer_close(&peer->connections[i]);
     }

@@ -43,6 +43,7 @@ struct peer_connection {
 struct peer {
     struct event_base *base;
     struct evconnlistener *listener;
+    int keeper; /* holds the port while nobody listens, so that no other program gets it */
     struct peer_connection connections[PEER_CONNECTIONS];
     uint16_t registers[PEER_REGISTERS];
     enum peer_mode mode;
@@ -59,8 +60,10 @@ struct peer {
 /* Listens on a free port of 127.0.0.1 (peer->address says which); register i holds 1000 + i. */
 void peer_start(struct peer *peer, struct event_base *base);
 
-/* Closes everything; peer_listen() takes the same port again. */
+/* Closes everything. peer_leave() keeps the port, so that whoever connects is refused until
+ * peer_listen() takes it again. */
 void peer_stop(struct peer *peer);
+void peer_leave(struct peer *peer);
 void peer_listen(struct peer *peer);
 
 /* Runs the loop for some time. */

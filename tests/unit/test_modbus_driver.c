@@ -257,7 +257,7 @@ static void test_a_device_that_was_never_there_submits_nothing(void **state)
 {
     struct fixture *f = *state;
     struct rig *rig = prepare(f, 0, 3);
-    peer_stop(&f->peer);
+    peer_leave(&f->peer);
     start(f, rig);
     run_until(f->base, 2000, atomic_load(&rig->device.health.state) == DEVICE_DEAD);
     assert_int_equal(rig->scans, 0);

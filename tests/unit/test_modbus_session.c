@@ -241,7 +241,7 @@ static void test_nobody_listens(void **state)
 {
     struct fixture *f = *state;
     struct asked asked[3];
-    peer_stop(&f->peer);
+    peer_leave(&f->peer);
     for (unsigned i = 0; i < 3; i++) {
         ask(f, &asked[i], 1);
     }

@@ -90,8 +90,8 @@ static struct transport_settings settings_for(const char *scheme, const char *ho
 struct script {
     char head[4096], body[8192];
     size_t len;
-    const char *answer;
-    int status;
+    _Atomic(const char *) answer; /* changed while a connection is served */
+    _Atomic int status;
 };
 
 static int answer(void *user, const struct cloud_request *request, char *text, size_t size)
