@@ -2,6 +2,7 @@
 
 #include "drivers/modbus/poller.h"
 #include "drivers/modbus/read_now.h"
+#include "gateway/base/log.h"
 
 #include <errno.h>
 
@@ -10,10 +11,22 @@ struct modbus_tcp {
     struct session_pool *pool;
 };
 
+/* How punctual the loop was, for whoever measures a site. */
+static void tell_lateness(const struct schedule *schedule)
+{
+    log_info("modbus-tcp: rounds began late by p50 %.1f ms, p99 %.1f ms, at most %.1f ms",
+             (double)schedule_late_us(schedule, 0.5) / 1000,
+             (double)schedule_late_us(schedule, 0.99) / 1000,
+             (double)schedule_late_us(schedule, 1.0) / 1000);
+}
+
 static void tcp_destroy(void *state)
 {
     struct modbus_tcp *driver = state;
     if (driver != NULL) {
+        if (driver->schedule != NULL) {
+            tell_lateness(driver->schedule);
+        }
         session_pool_destroy(driver->pool);
         schedule_destroy(driver->schedule);
         free(driver);

@@ -204,8 +204,9 @@ class Sink:
         self.db = os.path.join(str(folder), name + ".db")
         cert, key = self.authority.issue(name)
         self.url = f"https://127.0.0.1:{self.port}/v1/readings"
+        keeps = () if "--discard" in options else ("--db", self.db)
         self.process = Process(name, [program("windrow"), "sink",
-                                      "--listen", f"127.0.0.1:{self.port}", "--db", self.db,
+                                      "--listen", f"127.0.0.1:{self.port}", *keeps,
                                       "--cert", cert, "--key", key, *options], str(folder))
 
     def start(self):
