@@ -1,4 +1,4 @@
-"""site [--turbines N] [--points N] [--seconds N] [--poll MS] [--fault LIST]: a farm at its usual rate.
+"""site [--turbines N] [--points N] [--seconds N] [--poll MS] [--fault LIST]: a farm as it runs.
 
 Polls simulated turbines (770 of 20 points at 1 Hz), commits every second, sends all of it to a
 discarding sink over HTTPS; reports CPU, memory and lateness of windrowd alone. With --fault (as
@@ -60,7 +60,8 @@ def main():
     try:
         gateway = build(folder, wanted.turbines, wanted.points, wanted.poll, wanted.fault)
         pid = gateway.process.popen.pid
-        wait_for(lambda: all(one["polls"] > 0 for one in polls(gateway, faulty).values()), 60, "all polled")
+        wait_for(lambda: all(one["polls"] > 0 for one in polls(gateway, faulty).values()), 60,
+                 "all polled")
         settle = min(WARM_UP_S, wanted.seconds // 2)
         time.sleep(settle)
         before, cpu, began = polls(gateway, faulty), cpu_s(pid), time.monotonic()
