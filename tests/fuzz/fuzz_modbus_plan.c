@@ -29,7 +29,7 @@ static void read_map(const uint8_t *data, size_t size, struct map *map)
                                        .largest_request = data[1] % 125 + 1U,
                                        .one_request_per_point = data[2] % 16 == 0};
     for (size_t i = 3; i + 4 <= size && map->count < POINTS_MAX; i += 4) {
-        unsigned first = (data[i + 1] << 8 | data[i + 2]) % SPAN;
+        unsigned first = ((unsigned)data[i + 1] << 8 | data[i + 2]) % SPAN;
         uint8_t table = data[i] >> 2 & 3;
         if ((data[i] & 0x80) != 0 && map->hole_count < HOLES_MAX) {
             map->holes[map->hole_count++] = (struct hole){table, first, first + data[i + 3] % 20U};
