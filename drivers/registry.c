@@ -1,3 +1,4 @@
+#include "drivers/coap/coap.h"
 #include "drivers/driver.h"
 #include "drivers/modbus/modbus_rtu.h"
 #include "drivers/modbus/modbus_tcp.h"
@@ -7,6 +8,7 @@
 const struct driver *const drivers[] = {
     &modbus_tcp_driver,
     &modbus_rtu_driver,
+    &coap_driver,
     NULL,
 };
 const size_t drivers_count = ARRAY_SIZE(drivers) - 1;
