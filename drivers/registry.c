@@ -8,6 +8,7 @@
 const struct driver *const drivers[] = {
     &modbus_tcp_driver,
     &modbus_rtu_driver,
+    &modbus_rtu_tcp_driver,
     &coap_driver,
     NULL,
 };

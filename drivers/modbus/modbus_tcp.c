@@ -33,16 +33,15 @@ static void tcp_destroy(void *state)
     }
 }
 
-static int tcp_create(struct event_base *base, const struct config *config, void **ret_state)
+static int create(struct event_base *base, enum session_framing framing, void **ret_state)
 {
-    (void)config;
     struct modbus_tcp *driver = calloc(1, sizeof(*driver));
     if (driver == NULL) {
         return -ENOMEM;
     }
     int r = schedule_create(base, &driver->schedule);
     if (r == 0) {
-        r = session_pool_create(base, driver->schedule, &driver->pool);
+        r = session_pool_create(base, driver->schedule, framing, &driver->pool);
     }
     if (r != 0) {
         tcp_destroy(driver);
@@ -50,6 +49,18 @@ static int tcp_create(struct event_base *base, const struct config *config, void
     }
     *ret_state = driver;
     return 0;
+}
+
+static int tcp_create(struct event_base *base, const struct config *config, void **ret_state)
+{
+    (void)config;
+    return create(base, SESSION_MBAP, ret_state);
+}
+
+static int rtu_tcp_create(struct event_base *base, const struct config *config, void **ret_state)
+{
+    (void)config;
+    return create(base, SESSION_RTU, ret_state);
 }
 
 static int tcp_add(void *state, struct device *device)
@@ -94,6 +105,20 @@ const struct driver modbus_tcp_driver = {
     .parse_point = modbus_parse_point,
     .check_device = modbus_check_device,
     .create = tcp_create,
+    .destroy = tcp_destroy,
+    .add = tcp_add,
+    .remove = tcp_remove,
+    .read_now = tcp_read_now,
+    .describe_plan = modbus_describe_plan,
+};
+
+const struct driver modbus_rtu_tcp_driver = {
+    .name = "modbus-rtu-tcp",
+    .table = &modbus_rtu_tcp_table,
+    .address_size = sizeof(struct registers_point),
+    .parse_point = modbus_parse_point,
+    .check_device = modbus_check_device,
+    .create = rtu_tcp_create,
     .destroy = tcp_destroy,
     .add = tcp_add,
     .remove = tcp_remove,

@@ -1,6 +1,7 @@
 #include "drivers/modbus/session.h"
 
 #include "drivers/modbus/resolver.h"
+#include "drivers/modbus/rtu.h"
 #include "gateway/base/clock.h"
 
 #include <errno.h>
@@ -10,13 +11,14 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum session_state { IDLE, RESOLVING, CONNECTING, PAUSING, READY, WAITING, GONE };
+enum session_state { IDLE, RESOLVING, CONNECTING, PAUSING, READY, WAITING, DRAINING, GONE };
 
 enum { HASH_SLOTS = 1024, RECEIVE_SIZE = 2 * MBAP_FRAME_MAX };
 
 struct session_pool {
     struct event_base *base;
     struct schedule *schedule;
+    enum session_framing framing;
     struct resolver *resolver;
     struct session *slots[HASH_SLOTS];
     struct session *gone; /* given back, not freed yet */
@@ -42,13 +44,15 @@ struct session {
     int64_t sent_ns;
     int64_t free_at_ms; /* the request pause ends */
     int64_t resolved_ms;
-    unsigned answered;   /* on this connection */
-    unsigned timeouts;   /* in a row */
-    unsigned strays;     /* in a row */
-    unsigned mismatches; /* since the last result */
-    unsigned generation; /* of the connection */
-    int pending_error;   /* to be told on the next tick */
-    bool failing;        /* all that wait are being failed: no new attempt now */
+    unsigned answered;         /* on this connection */
+    unsigned timeouts;         /* in a row */
+    unsigned strays;           /* in a row */
+    unsigned mismatches;       /* since the last result */
+    unsigned generation;       /* of the connection */
+    int pending_error;         /* to be told on the next tick */
+    enum device_error verdict; /* of the active request, when the line is quiet */
+    int64_t drain_end_ms, quiet_ms;
+    bool failing; /* all that wait are being failed: no new attempt now */
     struct sockaddr_storage address;
     socklen_t address_len;
     size_t received;
@@ -59,6 +63,7 @@ struct session {
 };
 
 static void proceed(struct session *session);
+static void drain(struct session *session, enum device_error verdict, int64_t quiet_ms);
 static void on_timer(struct schedule_timer *timer);
 static void reap(struct schedule_timer *timer);
 static void on_socket(evutil_socket_t fd, short what, void *user);
@@ -66,7 +71,7 @@ static void on_socket(evutil_socket_t fd, short what, void *user);
 /* --- endpoints --- */
 
 int session_pool_create(struct event_base *base, struct schedule *schedule,
-                        struct session_pool **ret_pool)
+                        enum session_framing framing, struct session_pool **ret_pool)
 {
     struct session_pool *pool = calloc(1, sizeof(*pool));
     if (pool == NULL) {
@@ -74,6 +79,7 @@ int session_pool_create(struct event_base *base, struct schedule *schedule,
     }
     pool->base = base;
     pool->schedule = schedule;
+    pool->framing = framing;
     pool->reaper.fire = reap;
     int r = resolver_create(base, &pool->resolver);
     if (r != 0) {
@@ -259,10 +265,21 @@ static void unlink_request(struct session *session, struct session_request *requ
     session->waiting_count--;
 }
 
+static bool is_rtu(const struct session *session)
+{
+    return session->pool->framing == SESSION_RTU;
+}
+
+static bool is_broadcast(const struct session *session, const struct session_request *request)
+{
+    return is_rtu(session) && request->unit == RTU_BROADCAST;
+}
+
 int session_submit(struct session *session, struct session_request *request, bool front)
 {
     uint8_t pdu[MBAP_PDU_MAX];
-    if (mbap_encode_request(&request->ask, pdu) < 0) {
+    if (mbap_encode_request(&request->ask, pdu) < 0 ||
+        (is_broadcast(session, request) && request->ask.function <= MBAP_READ_INPUT)) {
         return -EINVAL;
     }
     if (session->waiting_count >= SESSION_QUEUE_MAX) {
@@ -283,8 +300,11 @@ void session_cancel(struct session *session, struct session_request *request)
 {
     if (session->active == request) {
         session->active = NULL;
-        /* Its reply may still come: the transaction id tells it from the next one's. */
-        if (session->state == WAITING) {
+        /* Its reply may still come: the transaction id tells it from the next one's, in RTU only
+         * its time does. */
+        if (session->state == WAITING && is_rtu(session)) {
+            drain(session, DEVICE_ERROR_TIMEOUT, RTU_QUIET_MAX_MS);
+        } else if (session->state == WAITING) {
             session->state = READY;
             schedule_cancel(session->pool->schedule, &session->timer);
         }
@@ -498,10 +518,16 @@ static void send_rest(struct session *session)
 static void send_request(struct session *session)
 {
     struct session_request *request = session->active;
-    int len = mbap_encode_request(&request->ask, session->out + MBAP_HEADER_SIZE);
+    size_t head = is_rtu(session) ? 1 : MBAP_HEADER_SIZE;
+    int len = mbap_encode_request(&request->ask, session->out + head);
     session->transaction++;
-    mbap_write_header(session->out, session->transaction, request->unit, (size_t)len);
-    session->out_len = MBAP_HEADER_SIZE + (size_t)len;
+    if (is_rtu(session)) {
+        session->out_len = rtu_write_frame(session->out, request->unit, session->out + 1,
+                                           (size_t)len);
+    } else {
+        mbap_write_header(session->out, session->transaction, request->unit, (size_t)len);
+        session->out_len = MBAP_HEADER_SIZE + (size_t)len;
+    }
     session->out_sent = 0;
     session->state = WAITING;
     session->began_ns = session->sent_ns = clock_mono_ns();
@@ -511,7 +537,7 @@ static void send_request(struct session *session)
 
 static void proceed(struct session *session)
 {
-    if (session->failing) {
+    if (session->failing || session->state == DRAINING) {
         return;
     }
     if (session->active == NULL) {
@@ -534,10 +560,43 @@ static void proceed(struct session *session)
     }
 }
 
+/* RTU: the active request has failed, but its reply may still come. */
+static void drain(struct session *session, enum device_error verdict, int64_t quiet_ms)
+{
+    session->verdict = verdict;
+    session->state = DRAINING;
+    session->received = 0;
+    session->generation++;
+    session->drain_end_ms = clock_mono_ms() + SESSION_DRAIN_MAX_MS;
+    session->quiet_ms = quiet_ms;
+    schedule_set(session->pool->schedule, &session->timer, quiet_ms);
+}
+
+/* More of what nobody waits for. */
+static void on_drained_bytes(struct session *session)
+{
+    session->received = 0;
+    session->mismatches++;
+    if (clock_mono_ms() < session->drain_end_ms) {
+        schedule_set(session->pool->schedule, &session->timer, session->quiet_ms);
+    } else {
+        give_up(session, DEVICE_ERROR_FRAMING, 0);
+    }
+}
+
 static void on_timeout(struct session *session)
 {
     session->timeouts++;
     session->state = READY;
+    if (is_broadcast(session, session->active)) {
+        fail(session, DEVICE_ERROR_NONE, 0);
+        return;
+    }
+    if (is_rtu(session) && session->timeouts < SESSION_TIMEOUTS_MAX && session->out_len == 0) {
+        drain(session, session->received > 0 ? DEVICE_ERROR_FRAMING : DEVICE_ERROR_TIMEOUT,
+              rtu_quiet_ms(session->active->timeout_ms));
+        return;
+    }
     /* Half a reply, or nothing from anyone for long: only a new connection is surely in step. */
     if (session->received > 0 || session->out_len > 0 ||
         session->timeouts >= SESSION_TIMEOUTS_MAX) {
@@ -564,8 +623,22 @@ static void on_timer(struct schedule_timer *timer)
     case WAITING:
         on_timeout(session);
         break;
+    case DRAINING:
+        session->state = READY;
+        fail(session, session->verdict, 0);
+        break;
     default:
         break;
+    }
+}
+
+/* What came is no answer: only a new connection, or silence on an RTU line, gives a new start. */
+static void out_of_step(struct session *session)
+{
+    if (is_rtu(session)) {
+        drain(session, DEVICE_ERROR_FRAMING, RTU_QUIET_MIN_MS);
+    } else {
+        give_up(session, DEVICE_ERROR_FRAMING, 0);
     }
 }
 
@@ -574,8 +647,13 @@ static void on_reply(struct session *session, const struct mbap_frame *frame)
     struct mbap_reply reply;
     int64_t pause_ms = session->pauses.request_ms;
     if (mbap_parse_reply(&session->active->ask, frame->pdu, frame->pdu_len, &reply) != 0) {
-        give_up(session, DEVICE_ERROR_FRAMING, 0);
+        out_of_step(session);
         return;
+    }
+    if (is_rtu(session)) {
+        /* What stands behind the reply is nobody's. */
+        session->received = 0;
+        session->generation++;
     }
     session->state = READY;
     session->timeouts = session->strays = 0;
@@ -602,8 +680,25 @@ static void on_frame(struct session *session, const struct mbap_frame *frame)
     session->mismatches++;
     session->strays++;
     if (session->strays > SESSION_STRAY_FRAMES) {
-        give_up(session, DEVICE_ERROR_FRAMING, 0);
+        session->strays = 0;
+        out_of_step(session);
     }
+}
+
+static int parse_frame(const struct session *session, size_t at, struct mbap_frame *ret_frame)
+{
+    const uint8_t *data = session->in + at;
+    size_t len = session->received - at;
+    if (!is_rtu(session)) {
+        return mbap_parse_frame(data, len, ret_frame);
+    }
+    struct rtu_frame frame;
+    int size = rtu_parse_reply(data, len, &frame);
+    if (size > 0) {
+        *ret_frame = (struct mbap_frame){session->transaction, frame.unit, frame.pdu,
+                                         frame.pdu_len};
+    }
+    return size;
 }
 
 static void take_frames(struct session *session)
@@ -612,7 +707,7 @@ static void take_frames(struct session *session)
     size_t at = 0;
     struct mbap_frame frame;
     int size;
-    while ((size = mbap_parse_frame(session->in + at, session->received - at, &frame)) > 0) {
+    while ((size = parse_frame(session, at, &frame)) > 0) {
         at += (size_t)size;
         /* Whole frames behind the one that is handed over count as nothing received. */
         on_frame(session, &frame);
@@ -621,7 +716,7 @@ static void take_frames(struct session *session)
         }
     }
     if (size < 0) {
-        give_up(session, DEVICE_ERROR_FRAMING, 0);
+        out_of_step(session);
         return;
     }
     session->received -= at;
@@ -636,7 +731,14 @@ static void receive(struct session *session)
                      sizeof(session->in) - session->received, 0);
     if (n > 0) {
         session->received += (size_t)n;
-        take_frames(session);
+        if (session->state == DRAINING) {
+            on_drained_bytes(session);
+        } else if (is_rtu(session) && session->state != WAITING) {
+            session->received = 0;
+            session->mismatches++;
+        } else {
+            take_frames(session);
+        }
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         on_closed(session, n == 0 ? 0 : errno);
     }

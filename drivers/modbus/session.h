@@ -1,11 +1,16 @@
-/* session.h - one TCP connection to one endpoint, shared by all units behind it.
+/* session.h - one TCP connection to one endpoint, shared by all units behind it: Modbus TCP, or
+ * RTU frames to a serial server.
  *
  * Field thread only; nothing blocks. A session connects when it has something to ask, sends one
  * request at a time and keeps the others waiting in order. Each reply must match its request in
  * transaction id, protocol id, unit, function and byte count; a frame of another transaction or
  * unit is late or foreign: it is dropped and counted; anything that is not Modbus TCP, or does not
  * answer what it claims to answer, closes the connection. Deadlines and pauses have the schedule's
- * 20 ms. A session never reconnects by itself: the next request does. */
+ * 20 ms. A session never reconnects by itself: the next request does.
+ *
+ * RTU frames have no transaction id: after a time-out or a damaged reply the session throws away
+ * what comes until the line is quiet, and only then fails the request; nothing that comes while no
+ * request runs is taken for an answer. */
 #pragma once
 
 #include "drivers/modbus/mbap.h"
@@ -18,10 +23,11 @@ struct session_pool;
 struct resolver;
 
 enum {
-    SESSION_QUEUE_MAX = 1024,   /* requests waiting on one connection */
-    SESSION_STRAY_FRAMES = 16,  /* unasked frames in a row until the peer is given up */
-    SESSION_TIMEOUTS_MAX = 3,   /* in a row, of all units, until it connects anew */
-    SESSION_RESOLVED_MS = 60000 /* how long a name's address is used without asking again */
+    SESSION_QUEUE_MAX = 1024,    /* requests waiting on one connection */
+    SESSION_STRAY_FRAMES = 16,   /* unasked frames in a row until the peer is given up */
+    SESSION_TIMEOUTS_MAX = 3,    /* in a row, of all units, until it connects anew */
+    SESSION_DRAIN_MAX_MS = 2000, /* longest wait for a quiet RTU line; then it connects anew */
+    SESSION_RESOLVED_MS = 60000  /* how long a name's address is used without asking again */
 };
 
 /* What came of a request. */
@@ -52,8 +58,11 @@ struct session_pauses {
     int64_t request_ms; /* between a reply and the next request */
 };
 
+enum session_framing { SESSION_MBAP, SESSION_RTU };
+
+/* The sessions of one framing. */
 must_check int session_pool_create(struct event_base *base, struct schedule *schedule,
-                                   struct session_pool **ret_pool);
+                                   enum session_framing framing, struct session_pool **ret_pool);
 void session_pool_destroy(struct session_pool *pool);
 
 /* "HOST", "HOST:PORT", "[V6]:PORT"; without a port 502. -EINVAL when it is none of these. */
@@ -65,7 +74,8 @@ must_check int session_get(struct session_pool *pool, const char *address,
 void session_put(struct session *session);
 
 /* Queues a request, in front of the others when it goes on with a round. -ENOBUFS: at the bound;
- * -EINVAL: no such request exists. `done` is never called before this returns. */
+ * -EINVAL: no such request exists, or a read by broadcast (RTU, unit 0; a write by broadcast has
+ * no reply and succeeds after its time-out). `done` is never called before this returns. */
 must_check int session_submit(struct session *session, struct session_request *request, bool front);
 
 /* Takes a waiting or running request back; `done` is not called. */

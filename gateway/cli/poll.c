@@ -80,7 +80,7 @@ static int read_all(struct poll *poll)
     poll->base = event_base_new();
     int r = poll->base == NULL ? -ENOMEM : schedule_create(poll->base, &schedule);
     if (r == 0) {
-        r = session_pool_create(poll->base, schedule, &pool);
+        r = session_pool_create(poll->base, schedule, SESSION_MBAP, &pool);
     }
     if (r == 0) {
         r = session_get(pool, poll->address, (struct session_pauses){0}, &poll->session);

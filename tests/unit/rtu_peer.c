@@ -2,6 +2,7 @@
 
 #include "gateway/base/clock.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <pty.h>
@@ -26,7 +27,8 @@ static void must(bool good, const char *what)
 
 static void put(struct rtu_peer *peer, const uint8_t *data, size_t len)
 {
-    ssize_t n = write(peer->master, data, len);
+    ssize_t n = peer->listener >= 0 ? send(peer->master, data, len, MSG_NOSIGNAL)
+                                    : write(peer->master, data, len);
     (void)n; /* a port that nobody has open takes nothing */
 }
 
@@ -172,6 +174,14 @@ static void note_gap(struct rtu_peer *peer)
     }
 }
 
+static void close_master(struct rtu_peer *peer)
+{
+    if (peer->master >= 0) {
+        close(peer->master);
+        peer->master = -1;
+    }
+}
+
 static void *peer_main(void *arg)
 {
     struct rtu_peer *peer = arg;
@@ -179,11 +189,19 @@ static void *peer_main(void *arg)
     size_t len = 0;
     for (;;) {
         struct pollfd fds[] = {{.fd = peer->master, .events = POLLIN},
-                               {.fd = peer->stop_fd, .events = POLLIN}};
+                               {.fd = peer->stop_fd, .events = POLLIN},
+                               {.fd = peer->listener, .events = POLLIN}};
         /* Half a request and then silence: it was none. */
-        int r = poll(fds, 2, len > 0 ? 50 : -1);
+        int r = poll(fds, 3, len > 0 ? 50 : -1);
         if (fds[1].revents != 0) {
             return NULL;
+        }
+        if (fds[2].revents != 0) {
+            close_master(peer);
+            peer->master = accept4(peer->listener, NULL, NULL, SOCK_CLOEXEC);
+            peer->accepted++;
+            len = 0;
+            continue;
         }
         if (r == 0) {
             peer->broken++;
@@ -194,6 +212,10 @@ static void *peer_main(void *arg)
             note_gap(peer);
         }
         ssize_t n = read(peer->master, in + len, sizeof(in) - len);
+        if (n <= 0 && peer->listener >= 0) {
+            close_master(peer);
+            continue;
+        }
         len += n > 0 ? (size_t)n : 0;
         size_t size = request_size(in, len);
         if (size == 0 || len < size) {
@@ -210,15 +232,34 @@ static void *peer_main(void *arg)
     }
 }
 
+static void start_thread(struct rtu_peer *peer)
+{
+    peer->stop_fd = eventfd(0, EFD_CLOEXEC);
+    must(peer->stop_fd >= 0, "eventfd");
+    must(pthread_create(&peer->thread, NULL, peer_main, peer) == 0, "thread");
+}
+
 void rtu_peer_start(struct rtu_peer *peer)
 {
     struct termios raw;
     memset(&raw, 0, sizeof(raw));
     cfmakeraw(&raw);
     must(openpty(&peer->master, &peer->slave, peer->path, &raw, NULL) == 0, "openpty");
-    peer->stop_fd = eventfd(0, EFD_CLOEXEC);
-    must(peer->stop_fd >= 0, "eventfd");
-    must(pthread_create(&peer->thread, NULL, peer_main, peer) == 0, "thread");
+    peer->listener = -1;
+    start_thread(peer);
+}
+
+void rtu_peer_start_tcp(struct rtu_peer *peer)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof(address);
+    peer->master = peer->slave = -1;
+    peer->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    must(bind(peer->listener, (struct sockaddr *)&address, len) == 0, "bind");
+    must(listen(peer->listener, 8) == 0, "listen");
+    must(getsockname(peer->listener, (struct sockaddr *)&address, &len) == 0, "getsockname");
+    snprintf(peer->path, sizeof(peer->path), "127.0.0.1:%u", ntohs(address.sin_port));
+    start_thread(peer);
 }
 
 static void end_thread(struct rtu_peer *peer)
@@ -243,8 +284,11 @@ void rtu_peer_unplug(struct rtu_peer *peer)
 void rtu_peer_stop(struct rtu_peer *peer)
 {
     end_thread(peer);
-    if (peer->master >= 0) {
-        close(peer->master);
+    close_master(peer);
+    if (peer->slave >= 0) {
         close(peer->slave);
+    }
+    if (peer->listener >= 0) {
+        close(peer->listener);
     }
 }

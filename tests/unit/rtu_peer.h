@@ -1,5 +1,5 @@
-/* rtu_peer.h - for tests: a line of Modbus RTU slaves behind a pseudo-terminal, as bad as the worst
- * of them.
+/* rtu_peer.h - for tests: a line of Modbus RTU slaves behind a pseudo-terminal or a serial server,
+ * as bad as the worst of them.
  *
  * The peer runs on a thread of its own; the test sets its mode. Register i of unit u holds
  * 100 * u + i. */
@@ -27,11 +27,11 @@ enum rtu_peer_mode {
 
 struct rtu_peer {
     char path[64]; /* of the port */
-    int master, slave, stop_fd;
+    int master, slave, stop_fd, listener;
     pthread_t thread;
     _Atomic int mode, delay_ms, once; /* once: good again after one reply */
     _Atomic uint64_t silent_units;    /* bit n: unit n does not answer */
-    _Atomic unsigned requests, broken, writes;
+    _Atomic unsigned requests, broken, writes, accepted;
     _Atomic unsigned unit_requests[256];
     _Atomic int64_t least_gap_ns; /* from the end of a reply to the next request */
     _Atomic unsigned baud;        /* 0: as fast as it goes; else the line is paced, 11 bits */
@@ -40,6 +40,9 @@ struct rtu_peer {
 };
 
 void rtu_peer_start(struct rtu_peer *peer);
+
+/* The same behind a serial server on a free port of 127.0.0.1: path is its address. */
+void rtu_peer_start_tcp(struct rtu_peer *peer);
 void rtu_peer_stop(struct rtu_peer *peer);
 
 /* Pulls the plug: the port is gone. */

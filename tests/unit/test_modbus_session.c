@@ -44,7 +44,7 @@ static int set_up(void **state)
     f = (struct fixture){.base = event_base_new()};
     *state = &f;
     if (schedule_create(f.base, &f.schedule) != 0 ||
-        session_pool_create(f.base, f.schedule, &f.pool) != 0) {
+        session_pool_create(f.base, f.schedule, SESSION_MBAP, &f.pool) != 0) {
         return -1;
     }
     peer_start(&f.peer, f.base);
