@@ -1,5 +1,6 @@
 #include "drivers/simulator/simulator.h"
 
+#include "drivers/simulator/sim_mast.h"
 #include "drivers/simulator/sim_record.h"
 #include "drivers/simulator/sim_unit.h"
 #include "gateway/base/address.h"
@@ -53,6 +54,7 @@ struct simulator {
     struct sim_site site;
     struct sim_replay replay;
     struct turbine *turbines;
+    struct sim_mast *mast; /* NULL: none */
     unsigned count;
     uint16_t port;
     struct connection_list connections;
@@ -421,6 +423,18 @@ static int make_turbines(struct simulator *s, const struct simulator_options *op
     return r;
 }
 
+static int make_mast(struct simulator *s, const struct simulator_options *options,
+                     char ret_error[SIMULATOR_ERROR_SIZE])
+{
+    const struct sim_mast_options mast = {
+        .listen = options->coap,
+        .psk = options->psk,
+        .seed = options->seed,
+        .step_ms = options->step_by_poll ? 1000 : s->site.step_ms,
+    };
+    return options->coap == NULL ? 0 : sim_mast_create(&mast, s->base, &s->mast, ret_error);
+}
+
 static int open_record(struct simulator *s, const char *path, char ret_error[SIMULATOR_ERROR_SIZE])
 {
     if (path == NULL) {
@@ -452,6 +466,7 @@ int simulator_create(const struct simulator_options *options, struct event_base 
     r = r < 0 ? r : load_replay(s, options->replay, ret_error);
     r = r < 0 ? r : make_turbines(s, options, ret_error);
     r = r < 0 ? r : start_listening(s, options->listen, ret_error);
+    r = r < 0 ? r : make_mast(s, options, ret_error);
     r = r < 0 ? r : open_record(s, options->record, ret_error);
     if (r < 0) {
         if (ret_error[0] == '\0') {
@@ -475,6 +490,7 @@ int simulator_destroy(struct simulator *s)
         close_connection(c);
     }
     stop_listening(s);
+    sim_mast_destroy(s->mast);
     if (s->record != NULL) {
         bool failed = ferror(s->record) != 0;
         r = fclose(s->record) != 0 || failed ? -EIO : 0;
@@ -510,9 +526,10 @@ json_t *simulator_summary(const struct simulator *s)
                       (json_int_t)c->points, "rounds", (json_int_t)c->rounds, "exceptions",
                       (json_int_t)c->exceptions, "writes", (json_int_t)c->writes));
     }
-    return json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "turbines", (int)s->count,
+    uint64_t mast = s->mast == NULL ? 0 : sim_mast_served(s->mast);
+    return json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "turbines", (int)s->count,
                      "requests", (json_int_t)all.requests, "registers", (json_int_t)all.registers,
                      "points", (json_int_t)all.points, "rounds", (json_int_t)all.rounds,
                      "exceptions", (json_int_t)all.exceptions, "writes", (json_int_t)all.writes,
-                     "per_turbine", list);
+                     "mast", (json_int_t)mast, "per_turbine", list);
 }

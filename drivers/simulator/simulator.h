@@ -23,6 +23,8 @@ struct simulator_options {
     uint64_t seed;
     const char *fault;  /* NULL: none; see sim_fault.h */
     const char *replay; /* NULL: the simulated turbine */
+    const char *coap;   /* NULL: none; IP:PORT of a met mast, see sim_mast.h */
+    const char *psk;    /* NULL: the mast speaks plain CoAP; else ID:KEY, over DTLS */
     const char *record; /* NULL: none; a JSON line for every read that was answered */
     bool step_by_poll;  /* values move on with each new round of a turbine, not with the clock */
     int64_t step_ms;    /* with the clock */

@@ -12,6 +12,9 @@ static const char help[] =
     "                         takes free ones. The first line on stdout is "
     "{\"listening\",\"port\"},\n"
     "                         the last one counts what was served\n"
+    "  --coap IP:PORT         a met mast beside them: SenML over CoAP, observable, /senml and "
+    "/temp\n"
+    "  --psk ID:KEY           the mast speaks DTLS only, with this pre-shared key\n"
     "  --seed N               another seed, other values; the same seed, the same values (1)\n"
     "  --replay FILE.csv      serve its rows: numeric column k as int32 in holding 2k, 0.01 "
     "units,\n"
@@ -35,7 +38,7 @@ static int run(int argc, char **argv);
 const struct command command_simulate = {
     .name = "simulate",
     .arguments = "",
-    .summary = "a site of turbines over Modbus TCP, with faults on request",
+    .summary = "a site of turbines over Modbus TCP and a CoAP mast, with faults on request",
     .help = help,
     .run = run,
 };
@@ -93,6 +96,9 @@ static int parse_words(const struct words *words, struct simulator_options *opti
         return cli_usage_error(&command_simulate, "--turbines is 1 to %d", SIMULATOR_TURBINES_MAX);
     }
     options->turbines = (unsigned)turbines;
+    if (options->psk != NULL && options->coap == NULL) {
+        return cli_usage_error(&command_simulate, "--psk needs --coap");
+    }
     if (words->seed != NULL && !parse_number(words->seed, 0, UINT64_MAX, &options->seed)) {
         return cli_usage_error(&command_simulate, "--seed is a number");
     }
@@ -114,6 +120,8 @@ static int run(int argc, char **argv)
     const struct cli_option table[] = {
         {.name = "--turbines", .value = &words.turbines},
         {.name = "--listen", .value = &options.listen},
+        {.name = "--coap", .value = &options.coap},
+        {.name = "--psk", .value = &options.psk},
         {.name = "--seed", .value = &words.seed},
         {.name = "--replay", .value = &options.replay},
         {.name = "--step", .value = &words.step},
