@@ -85,9 +85,10 @@ struct config_uplink {
     unsigned line;
 };
 
+enum config_clock { CONFIG_CLOCK_KERNEL, CONFIG_CLOCK_TRUSTED }; /* who says that it is right */
 struct config_gateway {
     const char *name, *data_dir, *run_dir;
-    int log_level;
+    int log_level, clock; /* enum config_clock */
     int64_t clock_wait_ms;
 };
 

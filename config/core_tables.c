@@ -7,6 +7,9 @@
 
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
+/* enum config_clock */
+static const char *const clocks[] = {"kernel", "trusted", NULL};
+
 static const struct config_key gateway_keys[] = {
     {
         .name = "name",
@@ -41,10 +44,19 @@ static const struct config_key gateway_keys[] = {
         .name = "clock_wait",
         .type = CONFIG_DURATION,
         .offset = offsetof(struct core_gateway, clock_wait_ms),
-        .fallback = "10 min",
+        .fallback = "5 min",
         .min = 0,
         .max = 7 * DAY_MS,
         .help = "how long readings wait for a synchronised clock before they go out as uncertain",
+    },
+    {
+        .name = "clock",
+        .type = CONFIG_CHOICE,
+        .offset = offsetof(struct core_gateway, clock),
+        .fallback = "kernel",
+        .choices = clocks,
+        .help = "who says that the clock is right: the kernel (NTP or the like set it), or it is "
+                "trusted as it is (containers and virtual machines whose host keeps the time)",
     },
 };
 

@@ -21,7 +21,7 @@ const struct section_kind *section_kind_find(const char *name);
 /* The settings that config/ itself owns. */
 struct core_gateway {
     const char *name, *data_dir, *run_dir;
-    int log_level;
+    int log_level, clock;
     int64_t clock_wait_ms;
 };
 

@@ -2,15 +2,19 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/timex.h>
 #include <time.h>
+#include <unistd.h>
 
 /* The clocks in a test's hand; read without locks, so tests move them while threads stand still. */
 static _Atomic bool held;
 static _Atomic int64_t held_wall_ms, held_mono_ns;
+static _Atomic bool held_synchronised = true;
+static _Atomic uint8_t held_boot;
 
 static int64_t read_ns(clockid_t id)
 {
@@ -39,8 +43,59 @@ int64_t clock_wall_ms(void)
     return held ? held_wall_ms : read_ns(CLOCK_REALTIME) / 1000000;
 }
 
+int64_t clock_offset_ms(void)
+{
+    enum { TRIES = 4 };
+    static const int64_t at_one_moment_ns = 100000;
+    if (held) {
+        return held_wall_ms - held_mono_ns / 1000000;
+    }
+    int64_t best_ns = INT64_MAX, offset_ns = 0;
+    for (int i = 0; i < TRIES && best_ns > at_one_moment_ns; i++) {
+        int64_t before_ns = read_ns(CLOCK_BOOTTIME), wall_ns = read_ns(CLOCK_REALTIME);
+        int64_t took_ns = read_ns(CLOCK_BOOTTIME) - before_ns;
+        if (took_ns < best_ns) {
+            best_ns = took_ns;
+            offset_ns = wall_ns - before_ns - took_ns / 2;
+        }
+    }
+    return offset_ns / 1000000;
+}
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int clock_boot_id(uint8_t id[CLOCK_BOOT_ID_SIZE])
+{
+    if (held) {
+        memset(id, held_boot, CLOCK_BOOT_ID_SIZE);
+        return 0;
+    }
+    char text[64];
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof text);
+    int error = len < 0 ? -errno : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    size_t digits = 0;
+    for (ssize_t i = 0; i < len && digits < 2 * (size_t)CLOCK_BOOT_ID_SIZE; i++) {
+        int digit = hex_digit(text[i]);
+        if (digit >= 0) {
+            id[digits / 2] = (uint8_t)(digits % 2 == 0 ? digit << 4 : id[digits / 2] | digit);
+            digits++;
+        }
+    }
+    return error < 0 ? error : digits == 2 * (size_t)CLOCK_BOOT_ID_SIZE ? 0 : -EINVAL;
+}
+
 bool clock_synchronised(void)
 {
+    if (held) {
+        return held_synchronised;
+    }
     struct timex state = {0};
     int rc = adjtimex(&state);
     return rc >= 0 && rc != TIME_ERROR && (state.status & STA_UNSYNC) == 0;
@@ -59,9 +114,21 @@ void clock_advance_ms(int64_t ms)
     held_mono_ns += ms * 1000000;
 }
 
+void clock_hold_synchronised(bool synchronised)
+{
+    held_synchronised = synchronised;
+}
+
+void clock_hold_boot(uint8_t boot)
+{
+    held_boot = boot;
+}
+
 void clock_release(void)
 {
     held = false;
+    held_synchronised = true;
+    held_boot = 0;
 }
 
 int clock_format_utc(int64_t wall_ms, char text[CLOCK_TEXT_SIZE])

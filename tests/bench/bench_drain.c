@@ -101,7 +101,9 @@ static const struct config *configure(const char *dir, char **argv, int argc)
     if (f == NULL) {
         need(-1, path);
     }
-    fprintf(f, "[gateway]\nname = bench\n[uplink cloud]\ntype = http\nurl = %s\nca_file = %s\n",
+    fprintf(f,
+            "[gateway]\nname = bench\nclock = trusted\n[uplink cloud]\ntype = http\nurl = "
+            "%s\nca_file = %s\n",
             argv[1], argv[2]);
     for (const char *at = argc > 3 ? argv[3] : ""; *at != '\0'; at++) {
         fputc(*at == ';' ? '\n' : *at, f);

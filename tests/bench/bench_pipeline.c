@@ -184,7 +184,7 @@ int main(void)
     static char names[POINTS][16];
     static struct config_point points[POINTS];
     make_points(points, names);
-    struct config_gateway gateway = {.name = "gw"};
+    struct config_gateway gateway = {.name = "gw", .clock = CONFIG_CLOCK_TRUSTED};
     struct config_aggregate aggregate = {.name = "scada",
                                          .window_ms = 600000,
                                          .points = {.items = all, .count = 1},

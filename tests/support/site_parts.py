@@ -48,7 +48,8 @@ class Gateway:
         os.makedirs(self.folder, exist_ok=True)
         self.config_path = os.path.join(self.folder, "windrow.ini")
         self.sections = {
-            "gateway": {"name": name, "data_dir": self.path("data"), "run_dir": self.path("run")},
+            "gateway": {"name": name, "data_dir": self.path("data"),
+                        "run_dir": self.path("run"), "clock": "trusted"},
             "store": {"commit_interval": "200 ms", "max_size": "256 MiB", "keep": "0 s"},
             "api": {"listen": "off"},
             "profile demo-turbine": dict(DEMO_TURBINE),
