@@ -35,6 +35,39 @@ bool serial_knows_baud(int64_t baud)
     return false;
 }
 
+int serial_parse_port(const char *text, char ret_port[256], struct serial_settings *ret_settings)
+{
+    struct serial_settings settings = {.port = ret_port,
+                                       .baud = 19200,
+                                       .parity = SERIAL_EVEN,
+                                       .data_bits = 8,
+                                       .stop_bits = 1,
+                                       .broadcast_pause_ms = 100};
+    const char *colon = strrchr(text, ':');
+    /* Names in /dev/serial/by-path hold colons of their own. */
+    bool has_mode = colon != NULL && strchr(colon, '/') == NULL && colon[1] >= '0' &&
+                    colon[1] <= '9' && strpbrk(colon, "NEO") != NULL;
+    size_t len = has_mode ? (size_t)(colon - text) : strlen(text);
+    if (text[0] != '/' || len > 255) {
+        return -EINVAL;
+    }
+    if (has_mode) {
+        char *end = NULL;
+        settings.baud = strtol(colon + 1, &end, 10);
+        const char *parity = memchr(parities, end[0], sizeof(parities));
+        if (parity == NULL || (end[1] != '1' && end[1] != '2') || end[2] != '\0' ||
+            !serial_knows_baud(settings.baud)) {
+            return -EINVAL;
+        }
+        settings.parity = (int)(parity - parities);
+        settings.stop_bits = end[1] - '0';
+    }
+    memcpy(ret_port, text, len);
+    ret_port[len] = '\0';
+    *ret_settings = settings;
+    return 0;
+}
+
 /* modbus_rtu_set_serial_mode() would only set SER_RS485_ENABLED: neither polarity nor delays. */
 static int set_rs485(int fd, const struct serial_settings *settings)
 {

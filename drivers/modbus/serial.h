@@ -57,6 +57,11 @@ struct rtu_line serial_line(const struct serial_settings *settings);
 /* Whether libmodbus can set this baud rate; it would quietly take 9600 for any other. */
 bool serial_knows_baud(int64_t baud);
 
+/* "/dev/ttyUSB0:19200E1": the port, then speed, parity (N, E, O) and stop bits; without them
+ * 19200E1. settings->port points to ret_port. -EINVAL when it is none of these. */
+must_check int serial_parse_port(const char *text, char ret_port[256],
+                                 struct serial_settings *ret_settings);
+
 /* settings outlives the port. 0, or -errno with words: -EBUSY when another program has the port. */
 must_check int serial_open(struct serial *serial, const struct serial_settings *settings,
                            int stop_fd, char *ret_why, size_t why_size);

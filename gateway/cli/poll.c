@@ -1,6 +1,6 @@
-#include "drivers/modbus/session.h"
+#include "drivers/modbus/bus.h"
 #include "drivers/modbus/show.h"
-#include "gateway/base/clock.h"
+#include "gateway/base/log.h"
 #include "gateway/cli/cli.h"
 
 #include <errno.h>
@@ -14,8 +14,12 @@ enum { TIMEOUT_MS = 2000, REGISTERS_MAX = 65536 };
 struct poll {
     struct session_request request; /* first */
     struct event_base *base;
-    struct session *session;
+    struct wire *wire;
     const char *address;
+    bool serial, rtu;
+    char port[256];
+    struct serial_settings line;
+    char trouble[160]; /* of the serial port */
     uint8_t table;
     unsigned from, count, taken;
     uint8_t *data; /* registers as on the wire; bits one a byte */
@@ -27,12 +31,14 @@ static int run_poll(int argc, char **argv);
 const struct command command_poll = {
     .name = "poll",
     .arguments = "ADDRESS --unit N TABLE FROM COUNT",
-    .summary = "reads registers of any Modbus TCP device, as they are",
-    .help = "  ADDRESS         HOST or HOST:PORT (502)\n"
+    .summary = "reads registers of any Modbus device, as they are",
+    .help = "  ADDRESS         HOST or HOST:PORT (502); or a serial port with its speed, parity\n"
+            "                  and stop bits: /dev/ttyUSB0:19200E1\n"
             "  TABLE           holding, input, coil or discrete\n"
             "  FROM            the first address as on the wire, from 0; 0x1F also\n"
             "  COUNT           how many; more than a request carries take several\n"
             "  --unit N        unit identifier (1)\n"
+            "  --rtu           RTU frames over TCP, to a serial server\n"
             "  --timeout N     milliseconds to wait for each answer (2000)\n",
     .run = run_poll,
 };
@@ -51,7 +57,7 @@ static int ask_next(struct poll *poll)
         .first = (uint16_t)(poll->from + poll->taken),
         .count = (uint16_t)(left < most ? left : most),
     };
-    return session_submit(poll->session, &poll->request, false);
+    return wire_submit(poll->wire, &poll->request, false);
 }
 
 static void on_result(struct session_request *request, const struct session_result *result)
@@ -73,36 +79,68 @@ static void on_result(struct session_request *request, const struct session_resu
     event_base_loopbreak(poll->base);
 }
 
-static int read_all(struct poll *poll)
+static int read_serial(struct poll *poll)
+{
+    struct bus *bus;
+    log_set_level(LOG_LEVEL_ERROR); /* the result says it all */
+    int r = bus_create(poll->base, "poll", &poll->line, &bus);
+    if (r != 0) {
+        return r;
+    }
+    poll->wire = bus_wire(bus);
+    r = ask_next(poll);
+    if (r == 0) {
+        event_base_dispatch(poll->base);
+    }
+    bus_trouble(bus, poll->trouble, sizeof(poll->trouble));
+    wire_put(poll->wire);
+    return r;
+}
+
+static int read_network(struct poll *poll)
 {
     struct schedule *schedule = NULL;
     struct session_pool *pool = NULL;
-    poll->base = event_base_new();
-    int r = poll->base == NULL ? -ENOMEM : schedule_create(poll->base, &schedule);
+    struct session *session = NULL;
+    int r = schedule_create(poll->base, &schedule);
     if (r == 0) {
-        r = session_pool_create(poll->base, schedule, SESSION_MBAP, &pool);
+        r = session_pool_create(poll->base, schedule, poll->rtu ? SESSION_RTU : SESSION_MBAP,
+                                &pool);
     }
     if (r == 0) {
-        r = session_get(pool, poll->address, (struct session_pauses){0}, &poll->session);
+        r = session_get(pool, poll->address, (struct session_pauses){0}, &session);
     }
     if (r == 0) {
+        poll->wire = session_wire(session);
         r = ask_next(poll);
     }
     if (r == 0) {
         event_base_dispatch(poll->base);
     }
-    session_put(poll->session);
+    session_put(session);
     session_pool_destroy(pool);
     schedule_destroy(schedule);
-    if (poll->base != NULL) {
-        event_base_free(poll->base);
+    return r;
+}
+
+static int read_all(struct poll *poll)
+{
+    poll->base = event_base_new();
+    if (poll->base == NULL) {
+        return -ENOMEM;
     }
+    int r = poll->serial ? read_serial(poll) : read_network(poll);
+    event_base_free(poll->base);
     return r;
 }
 
 static void describe_failure(const struct poll *poll, char *text, size_t size)
 {
     const struct session_result *result = &poll->result;
+    if (poll->trouble[0] != '\0') {
+        snprintf(text, size, "%s %s", poll->port, poll->trouble);
+        return;
+    }
     switch (result->error) {
     case DEVICE_ERROR_EXCEPTION:
         snprintf(text, size, "the device answered with exception %d: %s", result->detail,
@@ -116,13 +154,14 @@ static void describe_failure(const struct poll *poll, char *text, size_t size)
         break;
     case DEVICE_ERROR_TIMEOUT:
         snprintf(text, size, "no answer within %lld ms%s", (long long)poll->request.timeout_ms,
-                 result->mismatches > 0 ? "; what came had another transaction or unit" : "");
+                 result->mismatches > 0 ? "; what came was late or of another unit" : "");
         break;
     case DEVICE_ERROR_CLOSED:
         snprintf(text, size, "the device closed the connection");
         break;
     default:
-        snprintf(text, size, "what came is not a Modbus TCP answer to this request");
+        snprintf(text, size, "what came is not a Modbus answer to this request%s",
+                 poll->serial ? ": noise, or another speed or parity?" : "");
         break;
     }
 }
@@ -222,11 +261,17 @@ static int parse_words(const struct cli *cli, const char *unit, const char *time
     uint16_t port;
     long unit_number = 1, timeout_ms = TIMEOUT_MS, from, count;
     poll->address = cli->words[0];
-    if (poll->address[0] == '/' || session_split_address(poll->address, host, &port) != 0) {
+    poll->serial = poll->address[0] == '/';
+    if (poll->serial && serial_parse_port(poll->address, poll->port, &poll->line) != 0) {
+        return cli_usage_error(&command_poll, "'%s' is not PORT or PORT:19200E1", poll->address);
+    }
+    if (!poll->serial && session_split_address(poll->address, host, &port) != 0) {
         return cli_usage_error(&command_poll, "'%s' is not HOST or HOST:PORT", poll->address);
     }
-    if (unit != NULL && parse_number(unit, 0, 255, &unit_number) != 0) {
-        return cli_usage_error(&command_poll, "--unit takes a number from 0 to 255");
+    bool line = poll->serial || poll->rtu;
+    long least = line ? 1 : 0, most = line ? RTU_UNIT_MAX : 255;
+    if (unit != NULL && parse_number(unit, least, most, &unit_number) != 0) {
+        return cli_usage_error(&command_poll, "--unit takes a number from %ld to %ld", least, most);
     }
     if (timeout != NULL && parse_number(timeout, 1, 600000, &timeout_ms) != 0) {
         return cli_usage_error(&command_poll, "--timeout takes milliseconds, 1 to 600000");
@@ -249,7 +294,7 @@ static int parse_words(const struct cli *cli, const char *unit, const char *time
 static int report(const struct cli *cli, const struct poll *poll)
 {
     bool good = poll->taken == poll->count;
-    char failure[160];
+    char failure[448];
     describe_failure(poll, failure, sizeof(failure));
     if (cli->json) {
         print_json(poll, good ? NULL : failure);
@@ -266,10 +311,11 @@ static int report(const struct cli *cli, const struct poll *poll)
 static int run_poll(int argc, char **argv)
 {
     const char *unit = NULL, *timeout = NULL;
+    struct poll poll = {.request.done = on_result};
     const struct cli_option options[] = {{.name = "--unit", .value = &unit},
+                                         {.name = "--rtu", .flag = &poll.rtu},
                                          {.name = "--timeout", .value = &timeout}};
     struct cli cli;
-    struct poll poll = {.request.done = on_result};
     int r = cli_parse(&command_poll, argc, argv, options, ARRAY_SIZE(options), 4, 4, &cli);
     if (r == CLI_GO) {
         r = parse_words(&cli, unit, timeout, &poll);

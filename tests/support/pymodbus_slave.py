@@ -1,12 +1,16 @@
 """pymodbus_slave.py PORT: a Modbus TCP slave by python3-pymodbus, with one value of each kind.
 
+pymodbus_slave.py TTY, or --rtu PORT: the same in RTU frames, on a serial port or over TCP, as unit 1
+and 2.
+
 What it serves is what tests/scenario/test_peers.py expects; register numbers are wire addresses.
 """
 import struct
 import sys
 
 from pymodbus.datastore import ModbusSequentialDataBlock, ModbusServerContext, ModbusSlaveContext
-from pymodbus.server import StartTcpServer
+from pymodbus.server import StartSerialServer, StartTcpServer
+from pymodbus.transaction import ModbusRtuFramer
 
 
 def words(layout, value):
@@ -39,8 +43,17 @@ def main():
         co=ModbusSequentialDataBlock(0, [1, 0, 1, 0, 0, 0, 0, 0]),
         hr=ModbusSequentialDataBlock(0, holding()),
         ir=ModbusSequentialDataBlock(0, list(range(1000, 1100))), zero_mode=True)
-    StartTcpServer(context=ModbusServerContext(slaves=store, single=True),
-                   address=("127.0.0.1", int(sys.argv[1])))
+    units = ModbusServerContext(slaves={1: store, 2: store}, single=False)
+    if sys.argv[1].startswith("/"):
+        # A pseudo-terminal has no parity bit, and refuses one that is all that would change.
+        StartSerialServer(context=units, framer=ModbusRtuFramer, port=sys.argv[1], baudrate=19200,
+                          timeout=0.005)
+    elif sys.argv[1] == "--rtu":
+        StartTcpServer(context=units, framer=ModbusRtuFramer,
+                       address=("127.0.0.1", int(sys.argv[2])))
+    else:
+        StartTcpServer(context=ModbusServerContext(slaves=store, single=True),
+                       address=("127.0.0.1", int(sys.argv[1])))
 
 
 if __name__ == "__main__":

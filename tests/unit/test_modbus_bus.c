@@ -385,10 +385,42 @@ static void test_pause_between_requests(void **state)
     assert_true(bus_busy_us(f->bus) >= 58000);
 }
 
+static void test_port_words(void **state)
+{
+    (void)state;
+    struct serial_settings settings;
+    char port[256], longest[300];
+    assert_int_equal(serial_parse_port("/dev/ttyUSB0:9600N2", port, &settings), 0);
+    assert_string_equal(settings.port, "/dev/ttyUSB0");
+    assert_int_equal(settings.baud, 9600);
+    assert_int_equal(settings.parity, SERIAL_NONE);
+    assert_int_equal(settings.stop_bits, 2);
+    assert_int_equal(serial_line(&settings).bits, 11);
+    assert_int_equal(serial_parse_port("/dev/serial/by-path/pci-0:1:00.0-port0", port, &settings),
+                     0);
+    assert_string_equal(settings.port, "/dev/serial/by-path/pci-0:1:00.0-port0");
+    assert_int_equal(settings.baud, 19200);
+    assert_int_equal(settings.parity, SERIAL_EVEN);
+    static const char *const wrong[] = {"",
+                                        "ttyUSB0",
+                                        "/dev/ttyUSB0:19201E1",
+                                        "/dev/x:9600E3",
+                                        "/dev/x:9600EE",
+                                        "/dev/x:9600E",
+                                        "/dev/x:9600E11"};
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        assert_int_equal(serial_parse_port(wrong[i], port, &settings), -EINVAL);
+    }
+    memset(longest, '/', sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = '\0';
+    assert_int_equal(serial_parse_port(longest, port, &settings), -EINVAL);
+}
+
 int main(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_port_words),
         cmocka_unit_test_setup_teardown(test_reads, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_silence_between_frames, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_late_reply_is_not_taken_for_the_next, set_up,
