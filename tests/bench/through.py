@@ -1,8 +1,8 @@
 """through [--seconds N]: CPU of windrowd for a million readings, field to cloud.
 
 200 simulated turbines of 50 registers every 250 ms: 40,000 readings/s, each made durable by a
-commit a second and sent as JSON over HTTPS to a discarding sink. Rival on the same work: Fluent Bit,
-3.4 to 4.2 CPU seconds a million.
+commit a second and sent as JSON over HTTPS to a discarding sink. Rival on the same work: Fluent
+Bit, 3.4 to 4.2 CPU seconds a million.
 """
 import argparse
 import shutil
