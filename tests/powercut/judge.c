@@ -1,0 +1,447 @@
+#include "judge.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+enum { EXTRA_COUNT = 6, TURNS_MAX = 100000 };
+
+/* One look: what was met of each scan. */
+struct look {
+    struct judgement *judgement;
+    struct truth *truth;
+    struct store *store;
+    struct store_reader *reader;
+    unsigned uplinks[TRUTH_UPLINKS], uplink;
+    uint8_t *met; /* by the truth's index */
+    struct buffer arena;
+    uint64_t extra[TRUTH_DEVICES]; /* seq of a scan that the judge appended itself; 0: none */
+    bool history;                  /* what is met comes from the history, not a reader */
+    enum verdict verdict;
+};
+
+const char *verdict_name(enum verdict verdict)
+{
+    static const char *const names[VERDICTS] = {
+        "good",    "unopenable", "lost",    "invented", "wrong_value", "twice",
+        "damaged", "ledger",     "no_work", "crashed",  "hung",
+    };
+    return verdict < VERDICTS ? names[verdict] : "?";
+}
+
+__attribute__((format(printf, 3, 4))) static void blame(struct look *look, enum verdict verdict,
+                                                        const char *format, ...)
+{
+    if (look->verdict != VERDICT_GOOD) {
+        return; /* the first one counts */
+    }
+    look->verdict = verdict;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(look->judgement->reason, sizeof(look->judgement->reason), format, args);
+    va_end(args);
+}
+
+static size_t index_of(const struct truth *truth, unsigned stream, unsigned device, uint64_t seq)
+{
+    return ((size_t)stream * TRUTH_DEVICES + device) * truth->seqs + seq;
+}
+
+static bool stored_at(const struct truth_scan *scan, uint32_t commit)
+{
+    return scan->commit != 0 && scan->commit <= commit && !scan->refused;
+}
+
+/* What the uplink may still have to deliver: certainly, certainly not, or either. */
+enum waits { WAITS, WAITS_NOT, WAITS_EITHER };
+
+static enum waits waits_at(const struct truth *truth, const struct truth_scan *scan,
+                           unsigned uplink, uint32_t commit)
+{
+    uint32_t settled = scan->settled[uplink];
+    if (settled == 0 || settled > commit) {
+        return WAITS;
+    }
+    return settled + truth->slack > commit ? WAITS_EITHER : WAITS_NOT;
+}
+
+static bool is_extra(const struct look *look, const struct scan *scan)
+{
+    return scan->stream == STREAM_RAW && scan->seq == look->extra[scan->device - 1];
+}
+
+static void meet(struct look *look, const struct scan *scan)
+{
+    struct truth *truth = look->truth;
+    if (scan->stream >= STREAM_COUNT || scan->device == 0 || scan->device > TRUTH_DEVICES ||
+        scan->seq >= truth->seqs) {
+        blame(look, VERDICT_INVENTED, "a scan of device %u, seq %llu", scan->device,
+              (unsigned long long)scan->seq);
+        return;
+    }
+    const struct truth_scan *known = truth_at(truth, scan->stream, scan->device - 1, scan->seq);
+    const char *device = truth_device_names[scan->device - 1];
+    unsigned long long seq = scan->seq;
+    bool extra = is_extra(look, scan);
+    if (!extra && !stored_at(known, look->judgement->commit)) {
+        blame(look, VERDICT_INVENTED, "%s %s seq %llu was not appended by commit %u",
+              stream_name(scan->stream), device, seq, look->judgement->commit);
+    } else if (!truth_equal(truth, extra ? EXTRA_COUNT : known->count, scan)) {
+        blame(look, VERDICT_WRONG_VALUE, "%s %s seq %llu", stream_name(scan->stream), device, seq);
+    } else if (look->met[index_of(truth, scan->stream, scan->device - 1, scan->seq)]++ > 0) {
+        blame(look, VERDICT_TWICE, "%s %s seq %llu", stream_name(scan->stream), device, seq);
+    } else if (!extra && !look->history &&
+               waits_at(truth, known, look->uplink, look->judgement->commit) == WAITS_NOT) {
+        blame(look, VERDICT_TWICE, "%s %s seq %llu was delivered to %s with commit %u",
+              stream_name(scan->stream), device, seq, truth_uplink_names[look->uplink],
+              known->settled[look->uplink]);
+    }
+}
+
+static int meet_in_history(void *user, const struct scan *scan)
+{
+    struct look *look = user;
+    meet(look, scan);
+    return look->verdict != VERDICT_GOOD ? 1 : 0;
+}
+
+static int settle_all(struct look *look, const struct scan *const *scans, size_t count)
+{
+    int rc = 0;
+    for (size_t i = 0; i < count && rc == 0;) {
+        struct store_settlement settlement = {.stream = (enum stream)scans[i]->stream,
+                                              .device = scans[i]->device,
+                                              .first_seq = scans[i]->seq};
+        for (; i < count && scans[i]->device == settlement.device; i++) {
+            settlement.last_seq = scans[i]->seq;
+            settlement.fates[FATE_DELIVERED] += scans[i]->count;
+        }
+        rc = store_reader_settle(look->reader, &settlement);
+    }
+    return rc;
+}
+
+/* Everything that waits for look->uplink is met and settled; a good store refuses nothing. */
+static void drain_stream(struct look *look, enum stream stream)
+{
+    for (unsigned turn = 0; look->verdict == VERDICT_GOOD; turn++) {
+        const struct scan **scans = NULL;
+        size_t count = 0;
+        int rc = store_reader_take(look->reader, STORE_LANE_BACKFILL, stream, 1000, 1 << 20,
+                                   &look->arena, &scans, &count);
+        for (size_t i = 0; rc == 0 && i < count; i++) {
+            meet(look, scans[i]);
+        }
+        rc = rc == 0 ? settle_all(look, scans, count) : rc;
+        if (rc < 0 || turn > TURNS_MAX) {
+            blame(look, rc == -EBADMSG ? VERDICT_DAMAGED : VERDICT_NO_WORK, "drain of %s: %s",
+                  stream_name(stream), strerror(-rc));
+        }
+        if (count == 0) {
+            return;
+        }
+    }
+}
+
+static void drain(struct look *look, unsigned uplink)
+{
+    memset(look->met, 0, index_of(look->truth, STREAM_COUNT, 0, 0));
+    look->uplink = uplink;
+    look->history = false;
+    int rc = store_reader_create(look->store, look->uplinks[uplink], false, &look->reader);
+    if (rc < 0) {
+        blame(look, VERDICT_NO_WORK, "reader: %s", strerror(-rc));
+        return;
+    }
+    for (unsigned s = 0; s < STREAM_COUNT; s++) {
+        if ((truth_uplink_streams[uplink] & (1u << s)) != 0) {
+            drain_stream(look, (enum stream)s);
+        }
+    }
+    store_reader_destroy(look->reader);
+    look->reader = NULL;
+}
+
+/* Of one stream and device: what waits and was not met. Only the oldest may be missing, dropped by
+ * a full store, and *missing readings of them. */
+static void count_missing(struct look *look, unsigned stream, unsigned device, uint64_t *missing)
+{
+    struct truth *truth = look->truth;
+    uint64_t met_first = 0;
+    for (uint64_t seq = 1; seq <= truth->last[stream][device]; seq++) {
+        const struct truth_scan *scan = truth_at(truth, stream, device, seq);
+        if (!stored_at(scan, look->judgement->commit) ||
+            waits_at(truth, scan, look->uplink, look->judgement->commit) != WAITS) {
+            continue;
+        }
+        if (look->met[index_of(truth, stream, device, seq)] > 0) {
+            met_first = met_first == 0 ? seq : met_first;
+            look->judgement->scans++;
+        } else if (met_first != 0) {
+            blame(look, VERDICT_LOST, "%s %s seq %llu, though %llu is there",
+                  stream_name((enum stream)stream), truth_device_names[device],
+                  (unsigned long long)seq, (unsigned long long)met_first);
+        } else {
+            *missing += scan->count;
+        }
+    }
+}
+
+/* Readings that had this fate by the commit. */
+static uint64_t settled_readings(const struct look *look, unsigned device, enum ledger_fate fate)
+{
+    uint64_t sum = 0;
+    for (unsigned s = 0; s < STREAM_COUNT; s++) {
+        for (uint64_t seq = 1; seq <= look->truth->last[s][device]; seq++) {
+            const struct truth_scan *scan = truth_at(look->truth, s, device, seq);
+            if (scan->fate[look->uplink] == fate && stored_at(scan, look->judgement->commit) &&
+                waits_at(look->truth, scan, look->uplink, look->judgement->commit) == WAITS_NOT) {
+                sum += scan->count;
+            }
+        }
+    }
+    return sum;
+}
+
+static uint64_t stored_readings(const struct look *look, unsigned device)
+{
+    uint64_t sum = 0;
+    for (uint64_t seq = 1; seq <= look->truth->last[STREAM_RAW][device]; seq++) {
+        const struct truth_scan *scan = truth_at(look->truth, STREAM_RAW, device, seq);
+        sum += stored_at(scan, look->judgement->commit) ? scan->count : 0;
+    }
+    return sum;
+}
+
+static void check_sums(struct look *look, const struct ledger_device *row)
+{
+    const uint64_t *c = row->counts;
+    uint64_t fates = row->waiting;
+    for (unsigned f = 0; f < FATE_COUNTS; f++) {
+        fates += row->fates[f];
+    }
+    if (c[LEDGER_READ] != c[LEDGER_STORED] + c[LEDGER_SUPPRESSED] + c[LEDGER_DROPPED_OVERRUN] +
+                              c[LEDGER_DROPPED_DISK] ||
+        fates != row->offered) {
+        blame(look, VERDICT_LEDGER, "%s does not add up for %s", row->name,
+              truth_uplink_names[look->uplink]);
+    }
+}
+
+/* The ledger as it was found, beside what was met: `rows` are of before the drain. */
+static void check_ledger(struct look *look, const struct ledger_device *row)
+{
+    unsigned device = row->device - 1;
+    uint64_t missing = 0;
+    check_sums(look, row);
+    for (unsigned s = 0; s < STREAM_COUNT; s++) {
+        if ((truth_uplink_streams[look->uplink] & (1u << s)) != 0) {
+            count_missing(look, s, device, &missing);
+        }
+    }
+    unsigned long long thinned = row->fates[FATE_THINNED];
+    look->judgement->dropped += thinned;
+    if (missing > thinned) {
+        blame(look, VERDICT_LOST, "%llu readings of %s are gone, the ledger tells of %llu",
+              (unsigned long long)missing, row->name, thinned);
+    }
+    if (look->truth->slack > 0) {
+        return; /* what was settled in the middle of a commit may count with either */
+    }
+    if (missing != thinned || row->counts[LEDGER_STORED] != stored_readings(look, device) ||
+        row->fates[FATE_DELIVERED] != settled_readings(look, device, FATE_DELIVERED) ||
+        row->fates[FATE_DEAD] != settled_readings(look, device, FATE_DEAD)) {
+        blame(look, VERDICT_LEDGER,
+              "%s: stored %llu of %llu, delivered %llu of %llu, dead %llu, gone %llu of %llu",
+              row->name, (unsigned long long)row->counts[LEDGER_STORED],
+              (unsigned long long)stored_readings(look, device),
+              (unsigned long long)row->fates[FATE_DELIVERED],
+              (unsigned long long)settled_readings(look, device, FATE_DELIVERED),
+              (unsigned long long)row->fates[FATE_DEAD], thinned, (unsigned long long)missing);
+    }
+}
+
+static void check_uplink(struct look *look, unsigned uplink)
+{
+    auto_free struct ledger_device *rows = NULL;
+    size_t count = 0;
+    if (store_ledger(look->store, (int)look->uplinks[uplink], &rows, &count) < 0) {
+        blame(look, VERDICT_LEDGER, "no ledger");
+        return;
+    }
+    drain(look, uplink);
+    for (size_t i = 0; i < count && look->verdict == VERDICT_GOOD; i++) {
+        if (rows[i].device >= 1 && rows[i].device <= TRUTH_DEVICES) {
+            check_ledger(look, &rows[i]);
+        }
+    }
+}
+
+/* Seqs go on where the commit left them: none is given twice, none is skipped. */
+static void check_seqs(struct look *look)
+{
+    for (unsigned s = 0; s < STREAM_COUNT; s++) {
+        for (unsigned d = 0; d < TRUTH_DEVICES; d++) {
+            uint64_t last = 0;
+            for (uint64_t seq = 1; seq <= look->truth->last[s][d]; seq++) {
+                const struct truth_scan *scan = truth_at(look->truth, s, d, seq);
+                last = scan->commit != 0 && scan->commit <= look->judgement->commit ? seq : last;
+            }
+            uint64_t found = store_last_seq(look->store, (enum stream)s, d + 1);
+            if (found != last) {
+                blame(look, found < last ? VERDICT_LOST : VERDICT_INVENTED,
+                      "%s %s: the last seq is %llu, not %llu", stream_name((enum stream)s),
+                      truth_device_names[d], (unsigned long long)found, (unsigned long long)last);
+            }
+        }
+    }
+}
+
+static void check_history(struct look *look)
+{
+    memset(look->met, 0, index_of(look->truth, STREAM_COUNT, 0, 0));
+    look->history = true;
+    for (unsigned s = 0; s < STREAM_COUNT && look->verdict == VERDICT_GOOD; s++) {
+        int rc = store_history(look->store, (enum stream)s, 0, INT64_MIN, INT64_MAX,
+                               meet_in_history, look);
+        if (rc != 0) {
+            blame(look, VERDICT_DAMAGED, "history of %s: %s", stream_name((enum stream)s),
+                  strerror(-rc));
+        }
+    }
+}
+
+static void check_content(struct look *look)
+{
+    uint64_t blocks, bad = 0;
+    int rc = store_verify(look->store, &blocks, &bad);
+    if (rc < 0 || bad > 0) {
+        blame(look, VERDICT_DAMAGED, "verify: %s, %llu bad blocks", strerror(-rc),
+              (unsigned long long)bad);
+        return;
+    }
+    check_seqs(look);
+    check_history(look);
+    for (unsigned u = 0; u < TRUTH_UPLINKS && look->verdict == VERDICT_GOOD; u++) {
+        check_uplink(look, u);
+    }
+}
+
+static int append_extra(struct look *look)
+{
+    int rc = 0;
+    for (unsigned d = 0; d < TRUTH_DEVICES && rc == 0; d++) {
+        _Alignas(8) uint8_t memory[TRUTH_SCAN_BYTES];
+        struct scan *scan = (struct scan *)(void *)memory;
+        look->extra[d] = store_last_seq(look->store, STREAM_RAW, d + 1) + 1;
+        truth_build(look->truth, STREAM_RAW, d, look->extra[d], EXTRA_COUNT, scan);
+        rc = store_append(look->store, scan);
+        store_count(look->store, d + 1, LEDGER_READ, rc == 0 ? EXTRA_COUNT : 0);
+    }
+    return rc < 0 ? rc : store_commit(look->store);
+}
+
+/* What was found takes new scans, hands out exactly those, and ends empty. */
+static void check_work(struct look *look)
+{
+    int rc = store_commit(look->store); /* a full one makes room by what was drained */
+    rc = rc < 0 ? rc : append_extra(look);
+    if (rc < 0) {
+        blame(look, VERDICT_NO_WORK, "new scans: %s", strerror(-rc));
+        return;
+    }
+    for (unsigned u = 0; u < TRUTH_UPLINKS && look->verdict == VERDICT_GOOD; u++) {
+        drain(look, u);
+        uint64_t met = 0;
+        for (unsigned d = 0; d < TRUTH_DEVICES; d++) {
+            met += look->met[index_of(look->truth, STREAM_RAW, d, look->extra[d])];
+        }
+        struct ledger_device total;
+        rc = store_commit(look->store);
+        rc = rc < 0 ? rc : store_ledger_total(look->store, (int)look->uplinks[u], &total);
+        if (rc < 0 || met != TRUTH_DEVICES || total.waiting != 0) {
+            blame(look, VERDICT_NO_WORK, "new scans: %s, %llu of %d came back", strerror(-rc),
+                  (unsigned long long)met, TRUTH_DEVICES);
+        }
+    }
+}
+
+static void check_commit(struct look *look)
+{
+    struct judgement *judgement = look->judgement;
+    int64_t note = 0;
+    (void)store_note(look->store, truth_note, &note);
+    if (note < judgement->acked) {
+        blame(look, VERDICT_LOST, "commit %lld, though %u was acknowledged", (long long)note,
+              judgement->acked);
+    } else if (note > judgement->attempted) {
+        blame(look, VERDICT_INVENTED, "commit %lld, though %u was the newest", (long long)note,
+              judgement->attempted);
+    } else if (note > 0 && strcmp(store_id(look->store), look->truth->id) != 0) {
+        blame(look, VERDICT_LOST, "another store: %s", store_id(look->store));
+    }
+    judgement->commit = look->verdict == VERDICT_GOOD ? (uint32_t)note : 0;
+}
+
+static int know_names(struct look *look)
+{
+    int rc = 0;
+    for (unsigned u = 0; u < TRUTH_UPLINKS && rc == 0; u++) {
+        rc = store_add_uplink(look->store, truth_uplink_names[u], truth_uplink_streams[u], 0,
+                              &look->uplinks[u]);
+    }
+    for (unsigned d = 0; d < TRUTH_DEVICES && rc == 0; d++) {
+        uint32_t id;
+        uint16_t point;
+        rc = store_device(look->store, truth_device_names[d], "{\"site\":\"hill\"}", &id);
+        for (unsigned p = 0; p < EXTRA_COUNT && rc == 0; p++) {
+            char name[16];
+            snprintf(name, sizeof(name), "p%u", p);
+            rc = id != d + 1 ? -EPROTO : store_point(look->store, id, name, "m/s", &point);
+        }
+    }
+    return rc;
+}
+
+static void check_store(struct look *look)
+{
+    check_commit(look);
+    if (look->verdict != VERDICT_GOOD) {
+        return;
+    }
+    int rc = know_names(look);
+    if (rc < 0) {
+        blame(look, VERDICT_NO_WORK, "names: %s", strerror(-rc));
+        return;
+    }
+    if (look->judgement->commit > 0) {
+        check_content(look);
+    }
+    if (look->verdict == VERDICT_GOOD && !look->judgement->look_only) {
+        check_work(look);
+    }
+}
+
+enum verdict judge(const char *dir, struct judgement *judgement)
+{
+    struct look look = {.judgement = judgement, .truth = judgement->truth};
+    judgement->scans = judgement->dropped = 0;
+    int rc = store_open(dir, &judgement->settings, &look.store);
+    if (rc < 0) {
+        blame(&look, VERDICT_UNOPENABLE, "store_open: %s", strerror(-rc));
+        return look.verdict;
+    }
+    auto_free uint8_t *met = malloc(index_of(look.truth, STREAM_COUNT, 0, 0));
+    look.met = met;
+    if (store_quarantined(look.store) != NULL) {
+        blame(&look, VERDICT_UNOPENABLE, "set aside as damaged");
+    } else if (met == NULL) {
+        blame(&look, VERDICT_NO_WORK, "no memory for the judge");
+    } else {
+        check_store(&look);
+    }
+    store_reader_destroy(look.reader);
+    buffer_finish(&look.arena);
+    store_close(look.store);
+    return look.verdict;
+}

@@ -1,0 +1,360 @@
+#include "load.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { SMALL_COUNT = 6, DEAD_EVERY = 23, TAKE_MAX = 12, DRAIN_TURNS_MAX = 10000 };
+
+struct store_settings load_settings(int when_full)
+{
+    return (struct store_settings){.commit_interval_ms = 1000,
+                                   .max_size_bytes = 512 << 10,
+                                   .keep_ms = 0,
+                                   .when_full = when_full};
+}
+
+unsigned load_chance(struct load *load, unsigned bound)
+{
+    load->rng ^= load->rng << 13;
+    load->rng ^= load->rng >> 7;
+    load->rng ^= load->rng << 17;
+    return (unsigned)((load->rng >> 11) % bound);
+}
+
+static int note_of(struct load *load, uint32_t *ret_commit)
+{
+    int64_t note = 0;
+    (void)store_note(load->store, truth_note, &note);
+    bool known = note >= load->truth->acked && note <= load->truth->attempted;
+    if (!known || (note > 0 && strcmp(load->truth->id, store_id(load->store)) != 0)) {
+        return -EPROTO;
+    }
+    *ret_commit = (uint32_t)note;
+    return 0;
+}
+
+static int make_names(struct load *load)
+{
+    int rc = 0;
+    for (unsigned d = 0; d < TRUTH_DEVICES && rc == 0; d++) {
+        uint32_t id = 0;
+        rc = store_device(load->store, truth_device_names[d], "{\"site\":\"hill\"}", &id);
+        if (rc == 0 && id != d + 1) {
+            return -EPROTO;
+        }
+        for (unsigned p = 0; p < TRUTH_POINTS && rc == 0; p++) {
+            char name[16];
+            uint16_t point;
+            snprintf(name, sizeof(name), "p%u", p);
+            rc = store_point(load->store, id, name, "m/s", &point);
+        }
+    }
+    return rc;
+}
+
+static int make_readers(struct load *load)
+{
+    for (unsigned u = 0; u < TRUTH_UPLINKS; u++) {
+        int rc = store_add_uplink(load->store, truth_uplink_names[u], truth_uplink_streams[u], 0,
+                                  &load->uplinks[u]);
+        if (rc == 0) {
+            rc = store_reader_create(load->store, load->uplinks[u], u == 0, &load->readers[u]);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+int load_open(struct load *load)
+{
+    int rc = store_open(load->dir, &load->settings, &load->store);
+    if (rc < 0) {
+        load->store = NULL;
+        return rc;
+    }
+    uint32_t commit = 0;
+    rc = store_quarantined(load->store) != NULL ? -EPROTO : note_of(load, &commit);
+    if (rc < 0) {
+        return rc;
+    }
+    truth_rebase(load->truth, commit);
+    snprintf(load->truth->id, sizeof(load->truth->id), "%s", store_id(load->store));
+    rc = make_readers(load);
+    return rc < 0 ? rc : make_names(load);
+}
+
+void load_close(struct load *load)
+{
+    for (unsigned u = 0; u < TRUTH_UPLINKS; u++) {
+        store_reader_destroy(load->readers[u]);
+        load->readers[u] = NULL;
+    }
+    store_close(load->store);
+    load->store = NULL;
+    buffer_finish(&load->arena);
+}
+
+int load_append(struct load *load, unsigned stream, unsigned device, unsigned count)
+{
+    struct truth *truth = load->truth;
+    uint64_t gap = load_chance(load, 29) == 0 ? 2 : 1;
+    uint64_t seq = truth->last[stream][device] + gap;
+    if (seq >= truth->seqs) {
+        return -E2BIG;
+    }
+    struct scan *scan = (struct scan *)(void *)load->scan;
+    truth_build(truth, stream, device, seq, count, scan);
+    int rc = store_append(load->store, scan);
+    if (rc < 0) {
+        load->failed++;
+        return rc;
+    }
+    *truth_at(truth, stream, device, seq) = (struct truth_scan){.commit = truth->attempted + 1,
+                                                                .count = (uint8_t)count};
+    truth->last[stream][device] = seq;
+    if (stream == STREAM_RAW) {
+        store_count(load->store, device + 1, LEDGER_READ, count);
+    }
+    return 0;
+}
+
+/* The store was full: what the commit was to bring was never stored. */
+static void mark_refused(struct truth *truth, uint32_t commit)
+{
+    for (unsigned s = 0; s < STREAM_COUNT; s++) {
+        for (unsigned d = 0; d < TRUTH_DEVICES; d++) {
+            for (uint64_t seq = truth->last[s][d]; seq > 0; seq--) {
+                struct truth_scan *scan = truth_at(truth, s, d, seq);
+                if (scan->commit == commit) {
+                    scan->refused = 1;
+                    truth->scans_refused++;
+                } else if (scan->commit != 0) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/* After a failed commit nothing may be promised until the store was opened again. */
+static int expect_latch(struct load *load)
+{
+    struct scan *scan = (struct scan *)(void *)load->scan;
+    truth_build(load->truth, STREAM_RAW, 0, load->truth->last[STREAM_RAW][0] + 1, SMALL_COUNT,
+                scan);
+    bool latched = store_append(load->store, scan) == -EIO && store_commit(load->store) == -EIO;
+    return latched ? -EIO : -EPROTO;
+}
+
+int load_commit(struct load *load)
+{
+    struct truth *truth = load->truth;
+    uint32_t commit = truth->attempted + 1;
+    store_set_note(load->store, truth_note, commit);
+    int64_t note = -1;
+    if (!store_note(load->store, truth_note, &note) || note != commit) {
+        load->failed++;
+        return -ENOMEM; /* the first note found no memory */
+    }
+    truth->attempted = commit;
+    if (load->promise != NULL) {
+        load->promise(PROMISE_BEGUN, commit);
+    }
+    if (load->early && load->promise != NULL) {
+        load->promise(PROMISE_KEPT, commit);
+    }
+    int rc = store_commit(load->store);
+    if (rc < 0 && rc != -ENOSPC) {
+        load->failed++;
+        return expect_latch(load);
+    }
+    if (rc == -ENOSPC) {
+        mark_refused(truth, commit);
+    }
+    truth->acked = commit;
+    if (!load->early && load->promise != NULL) {
+        load->promise(PROMISE_KEPT, commit);
+    }
+    return rc;
+}
+
+static void write_down(struct load *load, unsigned uplink, const struct scan *scan,
+                       enum ledger_fate fate, uint32_t commit)
+{
+    struct truth_scan *known = truth_at(load->truth, scan->stream, scan->device - 1, scan->seq);
+    known->settled[uplink] = commit;
+    known->fate[uplink] = (uint8_t)fate;
+}
+
+/* Settles a run of one device as a whole; the truth says with which commit at the earliest. */
+static int settle(struct load *load, unsigned uplink, const struct scan *const *scans, size_t count,
+                  enum ledger_fate fate)
+{
+    struct store_settlement settlement = {.stream = (enum stream)scans[0]->stream,
+                                          .device = scans[0]->device,
+                                          .first_seq = scans[0]->seq,
+                                          .last_seq = scans[count - 1]->seq};
+    for (size_t i = 0; i < count; i++) {
+        settlement.fates[fate] += scans[i]->count;
+    }
+    uint32_t commit = load->truth->attempted + 1;
+    if (load->truth->slack > 0) {
+        for (size_t i = 0; i < count; i++) { /* before: a kill may come right after it */
+            write_down(load, uplink, scans[i], fate, commit - 1);
+        }
+    }
+    int rc = store_reader_settle(load->readers[uplink], &settlement);
+    for (size_t i = 0; i < count; i++) {
+        write_down(load, uplink, scans[i], fate,
+                   rc < 0                   ? 0
+                   : load->truth->slack > 0 ? commit - 1
+                                            : commit);
+    }
+    return rc;
+}
+
+/* One device's scans: mostly all delivered, sometimes the rest returned, sometimes refused. */
+static int settle_run(struct load *load, unsigned uplink, const struct scan *const *scans,
+                      size_t count)
+{
+    size_t part = load_chance(load, 4) == 0 ? 1 + load_chance(load, (unsigned)count) : count;
+    int rc = 0;
+    if (load_chance(load, DEAD_EVERY) == 0) {
+        rc = store_dead_letter(load->readers[uplink], scans[0], "422 unit unknown");
+        part = 1;
+        rc = rc < 0 ? rc : settle(load, uplink, scans, part, FATE_DEAD);
+    } else {
+        rc = settle(load, uplink, scans, part, FATE_DELIVERED);
+    }
+    size_t from = rc < 0 ? 0 : part;
+    if (from < count) {
+        store_reader_return(load->readers[uplink], (enum stream)scans[0]->stream, scans[0]->device,
+                            scans[from]->seq, scans[count - 1]->seq);
+    }
+    return rc;
+}
+
+static int take(struct load *load, unsigned uplink, enum store_lane lane, enum stream stream,
+                size_t max, size_t *ret_count)
+{
+    const struct scan **scans = NULL;
+    *ret_count = 0;
+    int rc = store_reader_take(load->readers[uplink], lane, stream, max, 64 << 10, &load->arena,
+                               &scans, ret_count);
+    for (size_t i = 0; rc == 0 && i < *ret_count;) {
+        size_t run = 1;
+        while (i + run < *ret_count && scans[i + run]->device == scans[i]->device) {
+            run++;
+        }
+        rc = settle_run(load, uplink, scans + i, run);
+        i += run;
+    }
+    load->failed += rc < 0;
+    return rc;
+}
+
+int load_deliver(struct load *load, unsigned uplink)
+{
+    size_t count;
+    enum stream stream = load_chance(load, 3) == 0 ? load_chance(load, STREAM_COUNT) : STREAM_RAW;
+    enum store_lane lane = uplink == 0 ? load_chance(load, STORE_LANES) : STORE_LANE_BACKFILL;
+    if (uplink == 0 && load_chance(load, 12) == 0) {
+        store_reader_split(load->readers[uplink]);
+    }
+    return take(load, uplink, lane, stream, 1 + load_chance(load, TAKE_MAX), &count);
+}
+
+int load_drain(struct load *load)
+{
+    for (unsigned turn = 0; turn < DRAIN_TURNS_MAX; turn++) {
+        size_t all = 0;
+        for (unsigned u = 0; u < TRUTH_UPLINKS; u++) {
+            for (unsigned lane = 0; lane < STORE_LANES; lane++) {
+                for (unsigned stream = 0; stream < STREAM_COUNT; stream++) {
+                    size_t count;
+                    int rc = take(load, u, (enum store_lane)lane, (enum stream)stream, 1000,
+                                  &count);
+                    if (rc < 0) {
+                        return rc;
+                    }
+                    all += count;
+                }
+            }
+        }
+        if (all == 0) {
+            return 0;
+        }
+    }
+    return -EPROTO; /* the same again and again */
+}
+
+/* -ENOSPC is an answer, not the end; so is a lack of memory in everything but a commit. */
+static int go_on(int rc)
+{
+    return rc == -ENOSPC ? 0 : rc;
+}
+
+static int append_some(struct load *load, unsigned scans, unsigned count)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < scans && rc == 0; i++) {
+        for (unsigned d = 0; d < TRUTH_DEVICES && rc == 0; d++) {
+            rc = go_on(load_append(load, STREAM_RAW, d, count));
+        }
+    }
+    if (rc == 0 && load_chance(load, 5) == 0) {
+        rc = go_on(load_append(load, STREAM_AGGREGATE, load_chance(load, TRUTH_DEVICES), count));
+    }
+    if (rc == 0 && load_chance(load, 9) == 0) {
+        rc = go_on(load_append(load, STREAM_EVENT, load_chance(load, TRUTH_DEVICES), SMALL_COUNT));
+    }
+    return rc;
+}
+
+/* Commits of that size each, with `deliveries` takes after each. */
+static int phase(struct load *load, unsigned commits, unsigned scans, unsigned count,
+                 unsigned deliveries)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < commits && rc == 0; i++) {
+        rc = append_some(load, scans, count);
+        if (rc == 0) {
+            rc = go_on(load_commit(load));
+        }
+        for (unsigned u = 0; u < TRUTH_UPLINKS * deliveries && rc == 0; u++) {
+            rc = load_deliver(load, u % TRUTH_UPLINKS);
+        }
+    }
+    return rc;
+}
+
+static int drain_and_commit(struct load *load)
+{
+    int rc = load_drain(load);
+    return rc < 0 ? rc : go_on(load_commit(load));
+}
+
+static int reopen(struct load *load)
+{
+    load_close(load);
+    return load_open(load);
+}
+
+int load_run(struct load *load, unsigned rounds, bool fill)
+{
+    int rc = load_open(load);
+    rc = rc < 0 ? rc : phase(load, rounds, 1, SMALL_COUNT, 1);
+    rc = rc < 0 ? rc : phase(load, rounds / 2, fill ? 8 : 2, TRUTH_POINTS, 0); /* growth */
+    rc = rc < 0 ? rc : reopen(load);
+    if (fill) {
+        rc = rc < 0 ? rc : phase(load, rounds, 20, TRUTH_POINTS, 1);
+    }
+    rc = rc < 0 ? rc : drain_and_commit(load);
+    rc = rc < 0 ? rc
+                : phase(load, rounds, 2, SMALL_COUNT, 3); /* in the space that was given back */
+    rc = rc < 0 ? rc : drain_and_commit(load);
+    load_close(load);
+    return rc;
+}

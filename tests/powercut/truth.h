@@ -1,0 +1,59 @@
+/* truth.h - what a store must hold, written down beside it by the load that fills it.
+ *
+ * One writer (the load), in memory shared with its parent, so that it outlives a kill. Every commit
+ * is numbered and carries its number as the store's note "commit": a store found later says by it
+ * which commit it is at, and must then be exactly that commit, neither less nor more. Scans, with
+ * kinds of values that are easy to get wrong, follow from (stream, device, seq) alone. */
+#pragma once
+
+#include "gateway/store/reader.h"
+
+enum {
+    TRUTH_DEVICES = 3,
+    TRUTH_UPLINKS = 2,
+    TRUTH_POINTS = 24, /* at most in a scan; such a one is large */
+    TRUTH_TEXT = 900,  /* bytes of text in a large one */
+    TRUTH_SCAN_BYTES = 4096,
+};
+
+/* What the load did with one scan. */
+struct truth_scan {
+    uint32_t commit;                 /* it went with; 0: never handed to the store */
+    uint32_t settled[TRUTH_UPLINKS]; /* the commit that its settlement went with; 0: waits */
+    uint8_t fate[TRUTH_UPLINKS];     /* enum ledger_fate */
+    uint8_t refused;                 /* the store was full and said so */
+    uint8_t count;                   /* readings */
+};
+
+struct truth {
+    char id[16]; /* of the store */
+    uint64_t seed;
+    int64_t base_ms;
+    _Atomic uint32_t attempted, acked; /* commits begun; commits that the store promised */
+    uint32_t slack; /* a settlement beside a running commit may go with the one after it */
+    uint32_t scans_refused;
+    uint64_t seqs;                              /* bound on seq */
+    uint64_t last[STREAM_COUNT][TRUTH_DEVICES]; /* seq handed over */
+    struct truth_scan scans[];                  /* by truth_at() */
+};
+
+/* Shared anonymous memory for seqs below `seqs`; NULL: no memory. */
+struct truth *truth_create(uint64_t seed, uint64_t seqs);
+void truth_destroy(struct truth *truth);
+
+/* device counts from 0; seq < truth->seqs. */
+struct truth_scan *truth_at(struct truth *truth, unsigned stream, unsigned device, uint64_t seq);
+
+extern const char *const truth_device_names[TRUTH_DEVICES];
+extern const char *const truth_uplink_names[TRUTH_UPLINKS];
+extern const unsigned truth_uplink_streams[TRUTH_UPLINKS];
+extern const char truth_note[];
+
+/* Builds the scan of that identity into `into`, TRUTH_SCAN_BYTES long. */
+void truth_build(const struct truth *truth, unsigned stream, unsigned device, uint64_t seq,
+                 unsigned count, struct scan *into);
+/* Whether it is, to the bit, what truth_build() makes of that identity. */
+bool truth_equal(const struct truth *truth, unsigned count, const struct scan *scan);
+
+/* The store turned out to be at that commit: what came after it never happened. */
+void truth_rebase(struct truth *truth, uint32_t commit);
