@@ -38,7 +38,7 @@ static int run(int argc, char **argv);
 const struct command command_simulate = {
     .name = "simulate",
     .arguments = "",
-    .summary = "a site of turbines over Modbus TCP and a CoAP mast, with faults on request",
+    .summary = "a site of Modbus TCP turbines and a CoAP mast, with faults",
     .help = help,
     .run = run,
 };
