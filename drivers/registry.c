@@ -1,5 +1,6 @@
 #include "drivers/coap/coap.h"
 #include "drivers/driver.h"
+#include "drivers/http/http_driver.h"
 #include "drivers/modbus/modbus_rtu.h"
 #include "drivers/modbus/modbus_tcp.h"
 
@@ -10,6 +11,7 @@ const struct driver *const drivers[] = {
     &modbus_rtu_driver,
     &modbus_rtu_tcp_driver,
     &coap_driver,
+    &http_driver,
     NULL,
 };
 const size_t drivers_count = ARRAY_SIZE(drivers) - 1;

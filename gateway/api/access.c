@@ -136,20 +136,21 @@ static bool host_is_ours(const struct access *access, const char *host)
 }
 
 /* Compares with every token, each in constant time: neither the place nor the prefix leaks. */
-static bool token_known(const struct access *access, const char *authorization)
+static const struct token *find_token(const struct access *access, const char *authorization)
 {
     static const char scheme[] = "Bearer ";
     if (authorization == NULL || strncasecmp(authorization, scheme, sizeof scheme - 1) != 0) {
-        return false;
+        return NULL;
     }
-    const char *token = authorization + sizeof scheme - 1;
+    const char *text = authorization + sizeof scheme - 1;
     uint8_t hash[SHA256_DIGEST_LENGTH];
-    SHA256((const uint8_t *)token, strlen(token), hash);
-    unsigned known = 0;
+    SHA256((const uint8_t *)text, strlen(text), hash);
+    const struct token *found = NULL;
     for (size_t i = 0; i < access->token_count; i++) {
-        known |= CRYPTO_memcmp(hash, access->tokens[i].hash, sizeof hash) == 0;
+        bool same = CRYPTO_memcmp(hash, access->tokens[i].hash, sizeof hash) == 0;
+        found = same ? &access->tokens[i] : found;
     }
-    return known != 0;
+    return found;
 }
 
 int access_judge(const struct access *access, const struct access_request *request,
@@ -165,11 +166,17 @@ int access_judge(const struct access *access, const struct access_request *reque
     if (request->open && !request->changes) {
         return 0;
     }
-    if (access->tokens_needed && !token_known(access, request->authorization)) {
+    const struct token *token = find_token(access, request->authorization);
+    if (access->tokens_needed && token == NULL) {
         *ret_why = "a token is needed: Authorization: Bearer TOKEN, with one of tokens_file";
         return 401;
     }
-    if (request->changes) {
+    if (request->pushes && (token == NULL || !token->write)) {
+        *ret_why = token == NULL ? "readings are taken with a token only: give [api] a tokens_file"
+                                 : "this token may only read: one with the role write is needed";
+        return 403;
+    }
+    if (request->changes && !request->pushes) {
         *ret_why = "only the Unix socket may change anything: use the windrow command";
         return 403;
     }

@@ -19,6 +19,7 @@ static const char *status_text(int status)
                  {403, "Forbidden"},
                  {404, "Not Found"},
                  {405, "Method Not Allowed"},
+                 {413, "Content Too Large"},
                  {422, "Unprocessable Content"},
                  {500, "Internal Server Error"},
                  {501, "Not Implemented"},
@@ -67,6 +68,10 @@ void reply_send(struct evhttp_request *request, int status, const char *content_
         *body = (struct buffer){.max = body->max};
     }
     reply_headers(request, content_type);
+    if (status == 503) {
+        evhttp_add_header(evhttp_request_get_output_headers(request), "Retry-After",
+                          REPLY_RETRY_AFTER_S);
+    }
     evhttp_send_reply(request, status, status_text(status), NULL);
 }
 

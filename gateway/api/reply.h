@@ -7,7 +7,8 @@
 
 #include <event2/http.h>
 
-/* Sends `body`, whose memory moves to the answer; a failed buffer is answered with 500. */
+/* Sends `body`, whose memory moves to the answer; a failed buffer is answered with 500. A 503 says
+ * when to try again. */
 void reply_send(struct evhttp_request *request, int status, const char *content_type,
                 struct buffer *body);
 
@@ -21,4 +22,5 @@ void reply_write_error(struct buffer *body, const char *code, const char *messag
 /* The headers that every answer has. */
 void reply_headers(struct evhttp_request *request, const char *content_type);
 
-#define REPLY_JSON "application/json"
+#define REPLY_JSON          "application/json"
+#define REPLY_RETRY_AFTER_S "1"

@@ -2,6 +2,7 @@
 
 #include "gateway/api/ask.h"
 #include "gateway/api/page.h"
+#include "gateway/api/push.h"
 #include "gateway/api/query.h"
 #include "gateway/api/reply.h"
 #include "gateway/api/views.h"
@@ -160,13 +161,28 @@ static void post_reload(struct call *call)
     reply_send(call->request, 200, REPLY_JSON, &body);
 }
 
-static void post_read(struct call *call)
+/* The request's body in one piece; it stays the request's. */
+static const char *take_body(struct call *call, size_t *ret_len)
 {
     struct evbuffer *in = evhttp_request_get_input_buffer(call->request);
     size_t len = evbuffer_get_length(in);
     const char *body = (const char *)evbuffer_pullup(in, -1);
-    ask_device(call->routes->host, call->routes->later, call->request, body != NULL ? body : "",
-               body != NULL ? len : 0);
+    *ret_len = body != NULL ? len : 0;
+    return body != NULL ? body : "";
+}
+
+static void post_read(struct call *call)
+{
+    size_t len;
+    const char *body = take_body(call, &len);
+    ask_device(call->routes->host, call->routes->later, call->request, body, len);
+}
+
+static void post_sensor(struct call *call)
+{
+    size_t len;
+    const char *body = take_body(call, &len);
+    push_sensor(call->routes->host, call->routes->later, call->request, body, len);
 }
 
 static const struct route {
@@ -177,6 +193,7 @@ static const struct route {
 } routes_table[] = {
     {"/", EVHTTP_REQ_GET, true, get_page},
     {"/metrics", EVHTTP_REQ_GET, false, get_metrics},
+    {"/sensor", EVHTTP_REQ_POST, false, post_sensor},
     {"/v1/devices", EVHTTP_REQ_GET, false, get_devices},
     {"/v1/history", EVHTTP_REQ_GET, false, get_history},
     {"/v1/ledger", EVHTTP_REQ_GET, false, get_ledger},
@@ -206,6 +223,7 @@ static bool may_pass(struct routes *routes, bool over_socket, struct evhttp_requ
     const struct access_request wanted = {
         .over_socket = over_socket,
         .changes = method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD,
+        .pushes = method == EVHTTP_REQ_POST && route != NULL && route->answer == post_sensor,
         .open = route != NULL && route->open,
         .host = evhttp_find_header(headers, "Host"),
         .authorization = evhttp_find_header(headers, "Authorization"),

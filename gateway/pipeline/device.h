@@ -10,6 +10,7 @@
 #include "gateway/base/scan.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 enum device_state {
     DEVICE_STARTING, /* not answered yet */
@@ -60,8 +61,9 @@ struct device {
     _Atomic uint64_t seq[STREAM_COUNT]; /* the last one taken */
     _Atomic uint64_t overrun_readings;  /* dropped at the full queue, not yet in the ledger */
     struct device_health health;
-    void *driver_data;   /* the driver's own, field or bus thread only */
-    void *pipeline_data; /* the pipeline's own, pipeline thread only */
+    _Atomic bool takes_pushes; /* set by its driver: POST /sensor of the api may bring readings */
+    void *driver_data;         /* the driver's own, field or bus thread only */
+    void *pipeline_data;       /* the pipeline's own, pipeline thread only */
     _Atomic int references;
 };
 
