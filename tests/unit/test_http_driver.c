@@ -63,6 +63,15 @@ int scan_submit(struct device *device, struct scan *scan)
     return 0;
 }
 
+/* For the drivers of others, which the registry brings along. */
+int scan_submit_pushed(struct device *device, struct scan *scan,
+                       void (*durable)(void *user, int error), void *user)
+{
+    (void)durable;
+    (void)user;
+    return scan_submit(device, scan);
+}
+
 bool scan_has_room(const struct device *device, size_t readings)
 {
     const struct rig *rig = (const struct rig *)device;
