@@ -129,6 +129,15 @@ static int start_thread(struct sender *s)
     return r;
 }
 
+static int make_transport(struct sender *s)
+{
+    const void *settings = s->config->settings;
+    if (s->type->transport_settings != NULL) {
+        settings = s->type->transport_settings(settings);
+    }
+    return s->type->transport->create(settings, s->gateway, s->flight_count, &s->transport);
+}
+
 int sender_start(struct sender *s)
 {
     if (s->running) {
@@ -138,8 +147,7 @@ int sender_start(struct sender *s)
     ssize_t drained = read(s->stop_fd, &old, sizeof old);
     (void)drained;
     s->stop_by_ms = 0;
-    int r = s->type->transport->create(s->type->transport_settings(s->config->settings),
-                                       s->flight_count, &s->transport);
+    int r = make_transport(s);
     if (r == 0) {
         r = store_reader_create(s->store, s->uplink_index, s->split, &s->reader);
     }

@@ -50,13 +50,14 @@ struct uplink_request {
 };
 
 struct uplink_reply {
-    int status;       /* HTTP status, 0: no reply (see error) */
+    int status;       /* HTTP status, 0: no reply (see error); 200 is success on other ways, too */
+    const char *code; /* NULL over HTTP; otherwise why it was refused: an SQLSTATE, MQTT's reason */
     const char *body; /* NUL-terminated behind len */
     size_t len;
     const char *content_type; /* "" when absent */
     int64_t retry_after_ms;   /* -1: not given */
     int64_t date_ms;          /* UTC from the Date header, 0: not given */
-    const char *error;        /* the transport's words when status is 0 */
+    const char *error;        /* the transport's words when status is 0, or with a code */
 };
 
 enum uplink_outcome {
@@ -99,7 +100,8 @@ struct uplink {
     /* Required: how requests travel; &transport_http for everything over HTTPS. */
     const struct transport *transport;
 
-    /* Required with transport_http: URL, TLS files, token, compression out of the settings. */
+    /* Required with transport_http: URL, TLS files, token, compression out of the settings. NULL:
+     * the transport is of this type alone and is made from the type's own settings. */
     const struct transport_settings *(*transport_settings)(const void *settings);
 };
 

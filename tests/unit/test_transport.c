@@ -58,7 +58,7 @@ static struct outcome ask(const struct transport_settings *settings, const char 
 {
     struct outcome o = {0};
     void *state = NULL;
-    assert_int_equal(transport_http.create(settings, 2, &state), 0);
+    assert_int_equal(transport_http.create(settings, "gw", 2, &state), 0);
     auto_buffer struct buffer bytes = {0}, headers = {0};
     add(&bytes, body);
     buffer_add(&headers, "X-One: 1", 9);
@@ -177,7 +177,7 @@ static void test_connections_are_kept(void **state)
     struct cloud *p = plain_peer(&s);
     struct transport_settings t = settings_for("http", "localhost", cloud_port(p));
     void *transport = NULL;
-    assert_int_equal(transport_http.create(&t, 1, &transport), 0);
+    assert_int_equal(transport_http.create(&t, "gw", 1, &transport), 0);
     struct uplink_request request = {.content_type = "text/plain"};
     for (int i = 0; i < 20; i++) {
         struct outcome o = {0};
@@ -365,7 +365,7 @@ static void test_plain_http_stays_on_this_machine(void **state)
             .url = cases[i].url, .timeout_ms = 1000, .connect_timeout_ms = 1000};
         void *transport = NULL;
         assert_int_equal(transport_url_check(cases[i].url), cases[i].r);
-        assert_int_equal(transport_http.create(&t, 1, &transport), cases[i].r);
+        assert_int_equal(transport_http.create(&t, "gw", 1, &transport), cases[i].r);
         if (cases[i].r == 0) {
             transport_http.destroy(transport);
         }
@@ -377,7 +377,7 @@ static void test_a_wake_ends_the_wait(void **state)
     (void)state;
     struct transport_settings t = settings_for("http", "127.0.0.1", 1);
     void *transport = NULL;
-    assert_int_equal(transport_http.create(&t, 1, &transport), 0);
+    assert_int_equal(transport_http.create(&t, "gw", 1, &transport), 0);
     auto_close int fd = eventfd(1, EFD_NONBLOCK);
     assert_int_equal(transport_http.run(transport, fd, -1), 0); /* hangs if it were not heard */
     uint64_t value;
@@ -391,7 +391,7 @@ static void test_too_many_headers(void **state)
     (void)state;
     struct transport_settings t = settings_for("http", "127.0.0.1", 1);
     void *transport = NULL;
-    assert_int_equal(transport_http.create(&t, 1, &transport), 0);
+    assert_int_equal(transport_http.create(&t, "gw", 1, &transport), 0);
     auto_buffer struct buffer headers = {0};
     for (int i = 0; i <= TRANSPORT_HEADERS_MAX; i++) {
         buffer_add(&headers, "X-A: b", 7);

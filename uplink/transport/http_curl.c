@@ -156,8 +156,10 @@ static int init(struct http_transport *t, size_t parallel)
     return 0;
 }
 
-static int create(const struct transport_settings *settings, size_t parallel, void **ret_state)
+static int create(const void *own, const char *gateway, size_t parallel, void **ret_state)
 {
+    (void)gateway; /* every batch names it */
+    const struct transport_settings *settings = own;
     int r = transport_url_check(settings->url);
     if (r < 0) {
         return r;

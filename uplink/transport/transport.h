@@ -33,10 +33,12 @@ enum {
 
 struct transport {
     const char *name;
-    int (*create)(const struct transport_settings *settings, size_t parallel, void **ret_state);
+    /* settings: what the type's transport_settings() gives, or the type's own struct where it has
+     * none; both strings and settings outlive the transport. Does not touch the network. */
+    int (*create)(const void *settings, const char *gateway, size_t parallel, void **ret_state);
     void (*destroy)(void *state);
-    /* Takes the request's bytes by reference until done; method POST. -EBUSY: `parallel` requests
-     * are on their way already. */
+    /* Takes the request's bytes by reference until done, which is never called in here; over HTTP
+     * the method is POST. -EBUSY: `parallel` requests are on their way already. */
     int (*send)(void *state, const struct uplink_request *request,
                 void (*done)(void *user, const struct uplink_reply *reply), void *user);
     /* Runs until wake_fd is readable, a request ended, or timeout_ms passed (-1: no limit); calls
