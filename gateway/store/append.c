@@ -136,7 +136,7 @@ void store_count(struct store *store, uint32_t device, enum ledger_count count, 
 bool store_has_pending(struct store *store)
 {
     if (store->pending.len > 0 || store->counted || store->marked ||
-        dictionary_changed(store->dictionary)) {
+        dictionary_changed(store->dictionary) || store_clock_changed(store)) {
         return true;
     }
     return store->full && clock_mono_ms() - store->full_tried_ms >= FULL_RETRY_MS;

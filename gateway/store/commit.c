@@ -82,7 +82,7 @@ static int encode_cut(struct store *store, size_t rows)
     for (size_t i = 0; i < rows; i++) {
         cut->readings += store->rows[i].scan->count;
     }
-    int rc = wal_encode(store->encoder, store->rows, rows, clock_wall_ms(), &store->encoded);
+    int rc = wal_encode(store->encoder, store->rows, rows, store_now_ms(store), &store->encoded);
     if (rc == 0) {
         cut->len = store->encoded.len - cut->offset;
         store->cut_count++;
@@ -120,7 +120,7 @@ static int encode(struct store *store)
 
 static int put_day(struct store *store, MDB_txn *txn, uint64_t number)
 {
-    int64_t day = clock_wall_ms() / day_ms;
+    int64_t day = store_now_ms(store) / day_ms;
     if (day == store->day || day < 0) {
         return 0;
     }
@@ -243,6 +243,9 @@ static int fill(struct store *store, MDB_txn *txn)
         rc = dictionary_save(store->dictionary, txn);
     }
     if (rc == 0) {
+        rc = store_clock_save(store, txn);
+    }
+    if (rc == 0) {
         rc = put_letters(store, txn);
     }
     return rc < 0 ? rc : put_state(store, txn);
@@ -332,8 +335,9 @@ static void publish(struct store *store, int64_t started_ns)
     store_lock(store);
     measure(store, started_ns);
     store->newest = store->state.next - 1;
+    store_clock_publish(store);
     if (store->cut_count > 0) {
-        store->day = clock_wall_ms() / day_ms;
+        store->day = store_now_ms(store) / day_ms;
         wake_readers(store);
     }
     store_unlock(store);
@@ -369,6 +373,7 @@ int store_commit(struct store *store)
         return 0;
     }
     int64_t started_ns = clock_mono_ns();
+    store_clock_note(store);
     take_marks(store);
     commit_offer(store);
     int rc = encode(store);

@@ -10,13 +10,16 @@ static const int64_t day_ms = 86400000;
 
 struct walk {
     struct store *store;
+    struct anchors anchors; /* as of the beginning */
+    bool in_order;          /* times rise with the blocks' numbers */
+    uint64_t number;        /* of the block at hand */
     struct wal_decoder *decoder;
     struct buffer block, arena;
     uint64_t next;
 };
 
 /* The first block written on that day or later. */
-static uint64_t day_start(struct store *store, MDB_txn *txn, int64_t day)
+static uint64_t day_start(MDB_txn *txn, int64_t day)
 {
     uint64_t found;
     MDB_val value;
@@ -24,38 +27,51 @@ static uint64_t day_start(struct store *store, MDB_txn *txn, int64_t day)
         value.mv_size != 8) {
         return 0;
     }
-    (void)store;
     return field_get64(value.mv_data);
 }
 
-static bool written_before(MDB_txn *txn, uint64_t number, int64_t time_ms)
+static bool written_before(const struct walk *walk, MDB_txn *txn, uint64_t number, int64_t time_ms)
 {
     MDB_val value;
     uint64_t found;
     struct wal_header header;
-    return env_seek(txn, KEY_WAL, number, &found, &value) == 0 &&
-           wal_read_header(value.mv_data, value.mv_size, &header) == 0 &&
-           header.written_ms < time_ms;
+    if (env_seek(txn, KEY_WAL, number, &found, &value) < 0 ||
+        wal_read_header(value.mv_data, value.mv_size, &header) < 0) {
+        return false;
+    }
+    store_clock_header(&walk->anchors, found, &header);
+    return header.written_ms < time_ms;
+}
+
+/* Whether the days under which blocks were put into the index are still theirs. */
+static bool days_stand(const struct anchors *anchors)
+{
+    bool stand = true;
+    for (size_t i = 0; i < anchors->count; i++) {
+        stand &= anchors->list[i].shift_ms == 0;
+    }
+    return stand;
 }
 
 /* Where to begin: by the index the day, by halving within it. */
-static uint64_t start_block(struct store *store, MDB_txn *txn, int64_t from_ms)
+static uint64_t start_block(const struct walk *walk, MDB_txn *txn, int64_t from_ms)
 {
     uint64_t first;
     MDB_val value;
-    if (env_seek(txn, KEY_WAL, 0, &first, &value) < 0) {
+    if (!walk->in_order || env_seek(txn, KEY_WAL, 0, &first, &value) < 0) {
         return 0;
     }
     int64_t from = from_ms > INT64_MIN + history_back_ms ? from_ms - history_back_ms : INT64_MIN;
-    uint64_t low = day_start(store, txn, from / day_ms);
-    uint64_t high = day_start(store, txn, from / day_ms + 1);
+    bool days = days_stand(&walk->anchors);
+    uint64_t low = days ? day_start(txn, from / day_ms) : 0;
+    uint64_t high = days ? day_start(txn, from / day_ms + 1) : 0;
     low = low < first ? first : low;
     if (high <= low) {
-        high = store->newest + 1;
+        high = walk->store->newest + 1;
     }
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
-        if (written_before(txn, middle, from)) {
+        if (written_before(walk, txn, middle, from)) {
             low = middle + 1;
         } else {
             high = middle;
@@ -69,10 +85,16 @@ static int begin(struct walk *walk, int64_t from_ms)
     MDB_txn *txn = NULL;
     int rc = wal_decoder_create(&walk->decoder);
     if (rc == 0) {
+        store_lock(walk->store);
+        rc = anchors_copy(&walk->anchors, &walk->store->shown);
+        store_unlock(walk->store);
+        walk->in_order = anchors_in_order(&walk->anchors);
+    }
+    if (rc == 0) {
         rc = env_read(walk->store->env, &txn);
     }
     if (rc == 0) {
-        walk->next = from_ms == INT64_MIN ? 0 : start_block(walk->store, txn, from_ms);
+        walk->next = from_ms == INT64_MIN ? 0 : start_block(walk, txn, from_ms);
         env_read_end(walk->store->env, txn);
     }
     return rc;
@@ -81,8 +103,18 @@ static int begin(struct walk *walk, int64_t from_ms)
 static void end(struct walk *walk)
 {
     wal_decoder_destroy(walk->decoder);
+    anchors_finish(&walk->anchors);
     buffer_finish(&walk->block);
     buffer_finish(&walk->arena);
+}
+
+/* The header's span as its readings are shown: those that our clock stamped have moved. */
+static void widen(const struct anchors *anchors, uint64_t number, struct wal_header *header)
+{
+    int64_t shift_ms = anchors_fate(anchors, number).shift_ms;
+    header->written_ms += shift_ms;
+    header->time_min_ms += shift_ms < 0 ? shift_ms : 0;
+    header->time_max_ms += shift_ms > 0 ? shift_ms : 0;
 }
 
 /* Copies the next block whose time span meets from..to; 1: there is one, 0: no more. */
@@ -105,13 +137,15 @@ static int next_block(struct walk *walk, int64_t from_ms, int64_t to_ms)
         }
         walk->next = number + 1;
         bool sound = wal_read_header(value.mv_data, value.mv_size, &header) == 0;
-        if (sound && to_ms < INT64_MAX - history_slack_ms &&
+        widen(&walk->anchors, number, &header);
+        if (sound && walk->in_order && to_ms < INT64_MAX - history_slack_ms &&
             header.written_ms > to_ms + history_slack_ms) {
             break;
         }
         if (sound && header.time_min_ms < to_ms && header.time_max_ms >= from_ms) {
             buffer_clear(&walk->block);
             buffer_add(&walk->block, value.mv_data, value.mv_size);
+            walk->number = number;
             rc = buffer_failed(&walk->block) ? -ENOMEM : 1;
             break;
         }
@@ -130,10 +164,12 @@ struct wanted {
     int64_t from_ms, to_ms;
 };
 
-static bool is_wanted(const struct wal_row *row, const struct wanted *wanted)
+static bool is_wanted(const struct wal_row *row, const struct wanted *wanted,
+                      const struct anchor_fate *fate)
 {
-    return row->stream == wanted->stream && row->time_ms >= wanted->from_ms &&
-           row->time_ms < wanted->to_ms && (wanted->device == 0 || row->device == wanted->device);
+    int64_t time_ms = row->time_ms + anchors_shift(fate, row->time_ms, row->boot_ms);
+    return row->stream == wanted->stream && time_ms >= wanted->from_ms && time_ms < wanted->to_ms &&
+           (wanted->device == 0 || row->device == wanted->device);
 }
 
 static int show_block(struct walk *walk, const struct wanted *wanted,
@@ -143,8 +179,9 @@ static int show_block(struct walk *walk, const struct wanted *wanted,
     const struct wal_row *rows;
     int rc = wal_open(walk->decoder, walk->block.data, walk->block.len, &header, &rows);
     bool decoded = false;
+    struct anchor_fate fate = anchors_fate(&walk->anchors, walk->number);
     for (size_t i = 0; rc == 0 && i < header.scans; i++) {
-        if (!is_wanted(&rows[i], wanted)) {
+        if (!is_wanted(&rows[i], wanted, &fate)) {
             continue;
         }
         if (!decoded) {
@@ -154,7 +191,9 @@ static int show_block(struct walk *walk, const struct wanted *wanted,
             decoded = true;
         }
         if (rc == 0) {
-            rc = fn(user, (const struct scan *)(const void *)(walk->arena.data + rows[i].offset));
+            struct scan *scan = (struct scan *)(void *)(walk->arena.data + rows[i].offset);
+            anchors_restamp(&fate, scan);
+            rc = fn(user, scan);
         }
     }
     /* One damaged block hides nothing behind it; store_verify() counts it. */

@@ -5,6 +5,7 @@
  * disk access. Everything else belongs to the writer. */
 #pragma once
 
+#include "gateway/store/clock_state.h"
 #include "gateway/store/dictionary.h"
 #include "gateway/store/env.h"
 #include "gateway/store/pending.h"
@@ -60,6 +61,10 @@ struct store {
     int64_t committed_mono_ms;
     double rate; /* readings a second, smoothed */
     _Atomic int64_t interval_ms;
+
+    struct anchors anchors, shown; /* the writer's; what readers go by, under the lock */
+    struct clock_state clock;
+    _Atomic uint64_t decided; /* blocks before it have their times */
 
     _Atomic uint64_t newest; /* the last committed block */
     _Atomic bool failed;     /* latched */

@@ -1,8 +1,8 @@
 /* key.h - keys and fixed fields of the store.
  *
  * Pure, any thread. A key is a type byte and big-endian fields, so that LMDB's byte order is the
- * order of the numbers, the same on 32 and 64 bit machines. Taken types: `b` (large blocks: stream,
- * device, first seq) and `a` (clock anchors) are reserved for those. */
+ * order of the numbers, the same on 32 and 64 bit machines. Reserved: `b` (large blocks: stream,
+ * device, first seq). */
 #pragma once
 
 #include <stdbool.h>
@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 enum key_type {
+    KEY_ANCHOR = 'a', /* number of the clock anchor */
     KEY_WAL = 'w',    /* number of the write-ahead block */
     KEY_STATE = 's',  /* nothing */
     KEY_DEVICE = 'p', /* device, version of its entry in the dictionary */

@@ -138,6 +138,18 @@ static int make_stage(struct store_reader *reader, const struct found *found,
     return 0;
 }
 
+/* The times that the readings of this block have since its clock is known; returns the shift. */
+static int64_t restamp(struct store *store, const struct found *found, uint8_t *arena)
+{
+    store_lock(store);
+    struct anchor_fate fate = anchors_fate(&store->shown, found->number);
+    store_unlock(store);
+    for (size_t i = 0; i < found->header.scans; i++) {
+        anchors_restamp(&fate, (struct scan *)(void *)(arena + found->rows[i].offset));
+    }
+    return fate.shift_ms;
+}
+
 static int stage_block(struct store_reader *reader, enum store_lane which,
                        const struct found *found)
 {
@@ -146,6 +158,7 @@ static int stage_block(struct store_reader *reader, enum store_lane which,
     if (rc < 0) {
         return rc;
     }
+    int64_t shift_ms = restamp(reader->store, found, stage->arena);
     for (size_t i = 0; i < found->header.scans; i++) {
         if (found->wants[i] == WANT_STAGE) {
             struct staged *staged = &stage->scans[stage->left++];
@@ -154,7 +167,7 @@ static int stage_block(struct store_reader *reader, enum store_lane which,
                 .scan = (const struct scan *)(const void *)(stage->arena + found->rows[i].offset),
                 .prev_seq = found->rows[i].prev_seq,
                 .number = found->number,
-                .written_ms = found->header.written_ms,
+                .written_ms = found->header.written_ms + shift_ms,
             };
             link_staged(reader, which, &found->rows[i], staged);
         }
@@ -221,7 +234,8 @@ int lanes_load(struct store_reader *reader, enum store_lane which)
         lanes_rewind(reader, which);
     }
     while (rc == 0) {
-        uint64_t newest = reader->store->newest;
+        uint64_t newest = reader->store->newest, decided = reader->store->decided;
+        newest = newest < decided ? newest : decided - 1; /* what has no time yet is held back */
         uint64_t end = newest < lane->end ? newest + 1 : lane->end;
         uint64_t number;
         if (lane->next >= end || !has_room(reader, lane)) {

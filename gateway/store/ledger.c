@@ -177,13 +177,19 @@ static int64_t oldest_ms(struct store *store, uint64_t floor)
         return 0;
     }
     MDB_val value;
-    uint64_t number;
+    uint64_t number = UINT64_MAX;
     struct wal_header header = {0};
     if (env_seek(txn, KEY_WAL, floor, &number, &value) < 0 ||
         wal_read_header(value.mv_data, value.mv_size, &header) < 0) {
-        header.time_min_ms = 0;
+        number = UINT64_MAX;
     }
     env_read_end(store->env, txn);
+    if (number == UINT64_MAX) {
+        return 0;
+    }
+    store_lock(store);
+    store_clock_header(&store->shown, number, &header);
+    store_unlock(store);
     return header.time_min_ms;
 }
 

@@ -167,7 +167,8 @@ static bool expire(struct store_reader *reader, struct track *track, const struc
     struct state_uplink *uplink = &reader->store->state.uplinks[reader->uplink];
     const struct scan *scan = staged->scan;
     int64_t taken_ms = scan->time_ms < staged->written_ms ? scan->time_ms : staged->written_ms;
-    if (uplink->max_age_ms <= 0 || taken_ms >= clock_wall_ms() - uplink->max_age_ms ||
+    if (uplink->max_age_ms <= 0 ||
+        taken_ms >= store_age_now_ms(reader->store) - uplink->max_age_ms ||
         ranges_add(&track->settled, staged->prev_seq + 1, scan->seq) < 0) {
         return false;
     }
@@ -490,11 +491,11 @@ static int encode_letter(struct store_reader *reader, const struct scan *scan, c
         return rc;
     }
     buffer_add_byte(record, 1);
-    buffer_add_zigzag(record, clock_wall_ms());
+    buffer_add_zigzag(record, store_now_ms(reader->store));
     add_text(record, store_uplink_name(reader->store, reader->uplink));
     add_text(record, why);
     struct wal_row row = {.scan = scan, .prev_seq = scan->seq - 1};
-    rc = wal_encode(reader->encoder, &row, 1, clock_wall_ms(), record);
+    rc = wal_encode(reader->encoder, &row, 1, store_now_ms(reader->store), record);
     return rc == 0 && buffer_failed(record) ? -ENOMEM : rc;
 }
 
@@ -545,6 +546,9 @@ void store_reader_backlog(struct store_reader *reader, struct store_backlog *ret
         struct wal_header header;
         if (env_seek(txn, KEY_WAL, lanes_floor(reader), &number, &value) == 0 &&
             wal_read_header(value.mv_data, value.mv_size, &header) == 0) {
+            store_lock(store);
+            store_clock_header(&store->shown, number, &header);
+            store_unlock(store);
             backlog.oldest_ms = header.time_min_ms;
         }
         env_read_end(store->env, txn);

@@ -33,6 +33,7 @@ static int seek(struct store *store, MDB_txn *txn, uint64_t from, struct opened 
     }
     block->len = value.mv_size;
     block->damaged = wal_read_header(value.mv_data, value.mv_size, &block->header) < 0;
+    store_clock_header(&store->anchors, block->number, &block->header);
     buffer_clear(&store->block);
     buffer_add(&store->block, value.mv_data, value.mv_size);
     return buffer_failed(&store->block) ? -ENOMEM : 0;
@@ -48,6 +49,7 @@ static int open_rows(struct store *store, struct opened *block)
         block->header.scans = 0;
         return 0;
     }
+    store_clock_header(&store->anchors, block->number, &block->header);
     return rc;
 }
 
@@ -98,9 +100,9 @@ static bool held(const struct store *store, const struct opened *block)
     return !block->damaged && block->header.time_max_ms >= store->hold_since_ms;
 }
 
-static bool kept(const struct store *store, const struct opened *block)
+static bool kept(struct store *store, const struct opened *block)
 {
-    int64_t age = clock_wall_ms() - block->header.written_ms;
+    int64_t age = store_age_now_ms(store) - block->header.written_ms;
     return !block->damaged && age < store->settings.keep_ms && age > -clock_slack_ms;
 }
 
@@ -228,7 +230,7 @@ static int expire(struct store *store, MDB_txn *txn)
     for (unsigned u = 0; u < STORE_UPLINKS_MAX && rc == 0; u++) {
         const struct state_uplink *uplink = &store->state.uplinks[u];
         if (uplink->name != NULL && uplink->max_age_ms > 0) {
-            rc = expire_uplink(store, txn, u, clock_wall_ms() - uplink->max_age_ms);
+            rc = expire_uplink(store, txn, u, store_age_now_ms(store) - uplink->max_age_ms);
         }
     }
     return rc;

@@ -24,6 +24,7 @@ static int make(const char *dir, bool readonly, struct store **ret_store)
     store->block.max = WAL_RAW_MAX * 2;
     store->dead.max = DEAD_PENDING_MAX;
     store->hold_since_ms = INT64_MAX;
+    store->decided = UINT64_MAX;
     store->day = -1;
     store->dir = strdup(dir);
     int rc = dictionary_create(&store->dictionary);
@@ -74,6 +75,9 @@ static int load(struct store *store)
         return rc;
     }
     rc = dictionary_load(store->dictionary, txn);
+    if (rc == 0) {
+        rc = store_clock_load(store, txn);
+    }
     env_read_end(store->env, txn);
     if (rc == 0 && dictionary_count(store->dictionary) < store->state.device_count) {
         rc = -EBADMSG;
@@ -132,7 +136,7 @@ static int open_writer(struct store *store)
         env_clear_readers(store->env);
         rc = load(store);
     }
-    return rc;
+    return rc < 0 ? rc : store_clock_start(store);
 }
 
 int store_open(const char *dir, const struct store_settings *settings, struct store **ret_store)
@@ -189,6 +193,8 @@ void store_close(struct store *store)
     wal_encoder_destroy(store->encoder);
     wal_decoder_destroy(store->decoder);
     state_finish(&store->state);
+    anchors_finish(&store->anchors);
+    anchors_finish(&store->shown);
     buffer_finish(&store->pending);
     buffer_finish(&store->encoded);
     buffer_finish(&store->record);
