@@ -54,6 +54,7 @@ coap_session_t *peer_tls_open_pki(coap_context_t *context, const coap_address_t 
     coap_dtls_pki_t setup = {
         .version = COAP_DTLS_PKI_SETUP_VERSION,
         .verify_peer_cert = 1,
+        .check_common_ca = 1, /* in 4.3.1 ca_file is not even read without it */
         .cert_chain_validation = 1,
         .cert_chain_verify_depth = 4,
         .validate_cn_call_back = check_name,
