@@ -323,15 +323,13 @@ def test_a_post_in_blocks_with_many_times(tmp_path):
     gateway.start()
     body = tmp_path / "pack.json"
     body.write_text(json.dumps([{"n": "temp", "v": i / 10, "t": -i - 1} for i in range(200)]))
-    result = subprocess.run(["coap-client-openssl", "-v", "6", "-m", "post", "-t", "110", "-b", "64",
-                             "-f", str(body), f"coap://127.0.0.1:{port}/buoy"],
-                            capture_output=True, text=True, timeout=60)
+    words = ["coap-client-openssl", "-v", "6", "-m", "post", "-t", "110", "-b", "64", "-f",
+             str(body), f"coap://127.0.0.1:{port}/buoy"]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert code(result.stdout + result.stderr) == "2.04"
     assert gateway.ledger()["stored"] == 200
     body.write_text(json.dumps([{"n": "temp", "v": i, "t": -i - 1} for i in range(300)]))
-    result = subprocess.run(["coap-client-openssl", "-v", "6", "-m", "post", "-t", "110", "-f",
-                             str(body), f"coap://127.0.0.1:{port}/buoy"],
-                            capture_output=True, text=True, timeout=60)
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert code(result.stdout + result.stderr) == "4.13"
     assert gateway.ledger()["stored"] == 200
 
