@@ -7,12 +7,8 @@
 #include <string.h>
 
 const struct driver *const drivers[] = {
-    &modbus_tcp_driver,
-    &modbus_rtu_driver,
-    &modbus_rtu_tcp_driver,
-    &coap_driver,
-    &http_driver,
-    NULL,
+    &modbus_tcp_driver, &modbus_rtu_driver, &modbus_rtu_tcp_driver,
+    &coap_driver,       &http_driver,       NULL,
 };
 const size_t drivers_count = ARRAY_SIZE(drivers) - 1;
 

@@ -80,7 +80,7 @@ def test_ten_thousand_connections_to_the_api(tmp_path):
 
 
 def test_a_hundred_endless_devices(tmp_path):
-    """Devices that answer with more than was asked for, for ever, cost no memory and no neighbour."""
+    """Devices that answer more than was asked for, for ever, cost no memory and no neighbour."""
     simulator, sink = Simulator(tmp_path, 4).start(), Sink(tmp_path).start()
     gateway = Gateway(tmp_path).turbines(simulator).uplink(sink)
     hostile = [HostileDevice(mode) for mode in ("never-ending", "huge-length", "garbage", "twice")

@@ -1,7 +1,7 @@
 """pymodbus_slave.py PORT: a Modbus TCP slave by python3-pymodbus, with one value of each kind.
 
-pymodbus_slave.py TTY, or --rtu PORT: the same in RTU frames, on a serial port or over TCP, as unit 1
-and 2.
+pymodbus_slave.py TTY, or --rtu PORT: the same in RTU frames, on a serial port or over TCP, as
+units 1 and 2.
 
 What it serves is what tests/scenario/test_peers.py expects; register numbers are wire addresses.
 """
