@@ -3,14 +3,15 @@
 #include <errno.h>
 #include <string.h>
 
-int collect_init(struct collect *collect, const struct config_device *device)
+int collect_init(struct collect *collect, const struct layout *layout)
 {
+    const struct config_device *device = layout->device;
     size_t text = 0;
     for (size_t i = 0; i < device->points.count; i++) {
         const struct registers_point *point = modbus_point(device, i);
         text += point->type == REGISTERS_STRING ? point->detail : 0U;
     }
-    *collect = (struct collect){.device = device};
+    *collect = (struct collect){.layout = layout};
     if (device->points.count > SCAN_READINGS_MAX || text > SCAN_TEXT_MAX) {
         return -EINVAL;
     }
@@ -54,8 +55,8 @@ void collect_values(struct collect *collect, const struct plan *plan,
             registers_decode_bit(data, offset, reading);
             continue;
         }
-        registers_decode(modbus_point(collect->device, part->point), data + 2 * (size_t)offset,
-                         reading, collect->text + scan->text_len);
+        registers_decode(&collect->layout->list[part->point], data + 2 * (size_t)offset, reading,
+                         collect->text + scan->text_len);
         if (reading->kind == VALUE_TEXT) {
             reading->text.offset = scan->text_len;
             scan->text_len += reading->text.len;
@@ -83,6 +84,17 @@ void collect_refused(struct collect *collect, const struct plan *plan, uint64_t 
         const struct plan_part *part = &plan->parts[p];
         if (part->refused && (part->every <= 1 || poll % part->every == 0)) {
             add_bad(collect->scan, part->point, QUALITY_BAD_REFUSED);
+        }
+    }
+}
+
+void collect_unplaced(struct collect *collect, uint64_t poll, enum quality quality)
+{
+    const struct layout *layout = collect->layout;
+    for (size_t i = 0; i < layout->device->points.count && layout->unplaced > 0; i++) {
+        uint32_t every = layout->device->points.list[i].every;
+        if (!layout_is_placed(&layout->list[i]) && (every <= 1 || poll % every == 0)) {
+            add_bad(collect->scan, (uint16_t)i, quality);
         }
     }
 }

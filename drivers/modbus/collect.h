@@ -4,15 +4,16 @@
  * exactly one reading: its value, or why there is none. */
 #pragma once
 
-#include "drivers/modbus/settings.h"
+#include "drivers/modbus/layout.h"
 
 struct collect {
-    const struct config_device *device;
+    const struct layout *layout;
     struct scan *scan; /* room for every point and text; count and text_len grow */
     char *text;
 };
 
-must_check int collect_init(struct collect *collect, const struct config_device *device);
+/* points stays where it is as long as the collect is used. */
+must_check int collect_init(struct collect *collect, const struct layout *layout);
 void collect_finish(struct collect *collect);
 
 /* Begins a new scan. */
@@ -29,6 +30,9 @@ void collect_bad(struct collect *collect, const struct plan *plan,
 
 /* The points that the device refuses and that are due in that poll. */
 void collect_refused(struct collect *collect, const struct plan *plan, uint64_t poll);
+
+/* The points that are due in that poll and stand in no SunSpec model of the device. */
+void collect_unplaced(struct collect *collect, uint64_t poll, enum quality quality);
 
 /* The whole scan, ready for scan_submit(); valid until the next collect_begin(). */
 struct scan *collect_scan(struct collect *collect);

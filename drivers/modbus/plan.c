@@ -95,7 +95,7 @@ static void build(struct plan *plan)
 int plan_init(struct plan *plan, const struct plan_source *sources, size_t count,
               struct plan_limits limits)
 {
-    *plan = (struct plan){.limits = limits, .part_count = count};
+    *plan = (struct plan){.limits = limits};
     if (count > SCAN_READINGS_MAX) {
         return -EINVAL;
     }
@@ -107,8 +107,11 @@ int plan_init(struct plan *plan, const struct plan_source *sources, size_t count
     }
     plan->all_equal = true;
     for (size_t i = 0; i < count; i++) {
+        if (sources[i].point == NULL) {
+            continue;
+        }
         plan->all_equal = plan->all_equal && sources[i].every <= 1;
-        plan->parts[i] = (struct plan_part){
+        plan->parts[plan->part_count++] = (struct plan_part){
             .point = (uint16_t)i,
             .first = sources[i].point->first,
             .width = sources[i].point->width,
@@ -116,7 +119,7 @@ int plan_init(struct plan *plan, const struct plan_source *sources, size_t count
             .every = sources[i].every > 0 ? sources[i].every : 1,
         };
     }
-    qsort(plan->parts, count, sizeof(*plan->parts), compare_parts);
+    qsort(plan->parts, plan->part_count, sizeof(*plan->parts), compare_parts);
     build(plan);
     return 0;
 }

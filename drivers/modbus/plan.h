@@ -53,7 +53,8 @@ struct plan_refusal {
     uint16_t part, parts;
 };
 
-/* A point as the plan is told of it; the i-th becomes point i. */
+/* A point as the plan is told of it; the i-th becomes point i, without an address it is left out.
+ */
 struct plan_source {
     const struct registers_point *point;
     uint32_t every;

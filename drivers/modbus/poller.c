@@ -7,6 +7,7 @@
 #include <errno.h>
 
 static void next_request(struct poller *poller);
+static void start_seek(struct poller *poller);
 
 static enum quality quality_of(enum device_error error, int detail)
 {
@@ -41,6 +42,7 @@ static void submit_gap(struct poller *poller)
         }
     }
     collect_refused(&poller->collect, &poller->plan, poller->poll);
+    collect_unplaced(&poller->collect, poller->poll, quality);
     submit(poller);
 }
 
@@ -73,6 +75,7 @@ static void finish_good(struct poller *poller)
     int before = atomic_load_explicit(&device->health.state, memory_order_relaxed);
     breaker_good(&poller->breaker);
     collect_refused(&poller->collect, &poller->plan, poller->poll);
+    collect_unplaced(&poller->collect, poller->poll, QUALITY_BAD_REFUSED);
     submit(poller);
     if (poller->error != DEVICE_ERROR_NONE) {
         device_report_error(device, poller->error, poller->detail, false);
@@ -80,6 +83,10 @@ static void finish_good(struct poller *poller)
     device_report_good(device, poller->rtt_us);
     if (before == DEVICE_FAILING || before == DEVICE_DEAD) {
         log_info("%s: answers again", device->config->name);
+    }
+    /* It may have been exchanged for another while it was away. */
+    if (before == DEVICE_DEAD && poller->layout.has_models) {
+        start_seek(poller);
     }
     if (!poller->learned) {
         plan_settle(&poller->plan);
@@ -122,12 +129,18 @@ static void abandon_round(struct poller *poller, enum quality quality)
 
 static void ask(struct poller *poller)
 {
-    const struct plan_request *due = &poller->plan.requests[poller->at];
-    poller->request.ask = (struct mbap_request){
-        .function = registers_read_function(due->table),
-        .first = due->first,
-        .count = due->count,
-    };
+    if (poller->seeking) {
+        poller->request.ask = (struct mbap_request){.function = MBAP_READ_HOLDING,
+                                                    .first = sunspec_walk_at(&poller->walk),
+                                                    .count = SUNSPEC_WALK_REGISTERS};
+    } else {
+        const struct plan_request *due = &poller->plan.requests[poller->at];
+        poller->request.ask = (struct mbap_request){
+            .function = registers_read_function(due->table),
+            .first = due->first,
+            .count = due->count,
+        };
+    }
     bool goes_on = poller->answers > 0;
     int r = wire_submit(poller->wire, &poller->request, goes_on);
     if (r != 0) {
@@ -138,6 +151,11 @@ static void ask(struct poller *poller)
 
 static void next_request(struct poller *poller)
 {
+    poller->seeking = poller->seek_wanted;
+    if (poller->seeking) {
+        ask(poller);
+        return;
+    }
     while (poller->at < poller->plan.request_count &&
            !plan_is_due(&poller->plan.requests[poller->at], poller->poll)) {
         poller->at++;
@@ -147,6 +165,92 @@ static void next_request(struct poller *poller)
     } else {
         finish_round(poller);
     }
+}
+
+/* --- SunSpec models are looked for --- */
+
+static void name_unplaced(const struct poller *poller)
+{
+    const struct config_device *config = poller->device->config;
+    char found[160];
+    sunspec_walk_describe(&poller->walk, found, sizeof(found));
+    for (size_t i = 0; i < config->points.count; i++) {
+        if (!layout_is_placed(&poller->layout.list[i])) {
+            log_warning("%s: point %s (%s) is not in the device; SunSpec models found: %s",
+                        config->name, config->points.list[i].name, config->points.list[i].source,
+                        found);
+        }
+    }
+}
+
+static void end_seek(struct poller *poller)
+{
+    struct plan plan;
+    size_t before = poller->layout.unplaced;
+    layout_place(&poller->layout, &poller->walk);
+    if (layout_plan(&poller->layout, &plan) == 0) {
+        plan_finish(&poller->plan);
+        poller->plan = plan;
+    }
+    poller->seek_wanted = false;
+    if (poller->layout.unplaced > 0) {
+        poller->retry_ms = clock_mono_ms() + POLLER_RETRY_MS;
+        note_error(poller, DEVICE_ERROR_EXCEPTION, MBAP_ILLEGAL_ADDRESS);
+    }
+    if (poller->layout.unplaced > 0 && (!poller->was_sought || poller->layout.unplaced != before)) {
+        name_unplaced(poller);
+    }
+    poller->was_sought = true;
+}
+
+static void start_seek(struct poller *poller)
+{
+    sunspec_walk_start(&poller->walk);
+    poller->sought_silent = false;
+    poller->seek_wanted = true;
+}
+
+/* Some devices keep silent about an address that they do not have: then the next round goes on
+ * with the next one. When they were silent about all, they are just not there. */
+static void on_sought_nothing(struct poller *poller, const struct session_result *result)
+{
+    enum quality quality = quality_of(result->error, result->detail);
+    note_error(poller, result->error, result->detail);
+    if (result->error == DEVICE_ERROR_TIMEOUT && !poller->walk.found) {
+        poller->sought_silent = true;
+        sunspec_walk_refused(&poller->walk);
+    }
+    if (poller->walk.ended) {
+        start_seek(poller);
+    }
+    poller->seeking = false;
+    abandon_round(poller, quality);
+}
+
+static void on_sought(struct poller *poller, const struct session_result *result)
+{
+    bool refused = result->error == DEVICE_ERROR_EXCEPTION &&
+                   quality_of(result->error, result->detail) == QUALITY_BAD_REFUSED &&
+                   result->detail != MBAP_BUSY && result->detail != MBAP_ACKNOWLEDGE;
+    if (result->error == DEVICE_ERROR_NONE) {
+        sunspec_walk_take(&poller->walk, result->data);
+    } else if (refused) {
+        sunspec_walk_refused(&poller->walk);
+    } else {
+        on_sought_nothing(poller, result);
+        return;
+    }
+    if (poller->walk.ended && !poller->walk.found && poller->sought_silent) {
+        start_seek(poller);
+        note_error(poller, DEVICE_ERROR_TIMEOUT, 0);
+        poller->seeking = false;
+        abandon_round(poller, QUALITY_BAD_TIMEOUT);
+        return;
+    }
+    if (poller->walk.ended) {
+        end_seek(poller);
+    }
+    next_request(poller);
 }
 
 static void on_busy_over(struct schedule_timer *timer)
@@ -242,6 +346,10 @@ static void on_result(struct session_request *request, const struct session_resu
     for (unsigned i = 0; i < result->mismatches; i++) {
         device_report_error(poller->device, DEVICE_ERROR_MISMATCH, 0, false);
     }
+    if (poller->seeking) {
+        on_sought(poller, result);
+        return;
+    }
     if (result->error == DEVICE_ERROR_NONE) {
         on_values(poller, result);
         next_request(poller);
@@ -284,7 +392,13 @@ static bool revive_refused(struct poller *poller)
             plan_retry(plan);
         }
     }
-    return plan->request_count > 0;
+    if (poller->layout.unplaced > 0 && !poller->seek_wanted) {
+        int64_t early = plan->request_count > 0 ? 0 : POLLER_RETRY_MS - POLLER_RETRY_ALL_MS;
+        if (clock_mono_ms() >= poller->retry_ms - early) {
+            start_seek(poller);
+        }
+    }
+    return plan->request_count > 0 || poller->seek_wanted;
 }
 
 static void note_lateness(struct device *device, int64_t late_us)
@@ -292,6 +406,11 @@ static void note_lateness(struct device *device, int64_t late_us)
     if (late_us > atomic_load_explicit(&device->health.late_us_max, memory_order_relaxed)) {
         atomic_store_explicit(&device->health.late_us_max, late_us, memory_order_relaxed);
     }
+}
+
+static size_t due_points(const struct poller *poller)
+{
+    return plan_due_points(&poller->plan, poller->poll) + poller->layout.unplaced;
 }
 
 static void on_due(struct schedule_entry *entry, unsigned skipped, int64_t late_us)
@@ -308,7 +427,7 @@ static void on_due(struct schedule_entry *entry, unsigned skipped, int64_t late_
         !breaker_allows(&poller->breaker, &poller->wire->line, clock_mono_ms())) {
         return;
     }
-    if (poller->running || !scan_has_room(device, plan_due_points(&poller->plan, poller->poll))) {
+    if (poller->running || !scan_has_room(device, due_points(poller))) {
         device_report_error(device, DEVICE_ERROR_OVERRUN, 0, false);
         return;
     }
@@ -329,13 +448,19 @@ int poller_create(struct schedule *schedule, struct wire *wire, struct device *d
     poller->schedule = schedule;
     poller->device = device;
     poller->settings = device->config->settings;
-    int r = modbus_plan_device(device->config, &poller->plan);
+    int r = layout_init(&poller->layout, device->config);
     if (r == 0) {
-        r = collect_init(&poller->collect, device->config);
+        r = layout_plan(&poller->layout, &poller->plan);
+    }
+    if (r == 0) {
+        r = collect_init(&poller->collect, &poller->layout);
     }
     if (r != 0) {
         poller_destroy(poller);
         return r;
+    }
+    if (poller->layout.has_models) {
+        start_seek(poller);
     }
     poller->request.unit = (uint8_t)poller->settings->unit;
     poller->request.timeout_ms = device->config->timeout_ms;
@@ -360,6 +485,7 @@ void poller_destroy(struct poller *poller)
         wire_put(poller->wire);
     }
     plan_finish(&poller->plan);
+    layout_finish(&poller->layout);
     collect_finish(&poller->collect);
     free(poller);
 }

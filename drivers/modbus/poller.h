@@ -27,12 +27,17 @@ struct poller {
     struct wire *wire;
     struct session_request request;
     struct schedule_timer busy;
+    struct layout layout;
+    struct sunspec_walk walk;
     struct plan plan;
     struct collect collect;
     struct breaker breaker;
     uint64_t poll;    /* number of the round, from 0 */
     int64_t retry_ms; /* when refused points are tried again */
     size_t at;        /* the request that runs */
+    bool seek_wanted; /* SunSpec models are to be looked for before anything is read */
+    bool seeking;     /* the request that runs belongs to that */
+    bool sought_silent, was_sought;
     bool running, was_busy, learned;
     unsigned answers, timeouts;
     enum device_error error; /* the round's first */

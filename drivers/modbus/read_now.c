@@ -11,6 +11,7 @@ struct read_now {
     struct poller *poller;
     struct driver_request *request;
     struct session_request ask;
+    struct registers_point point; /* asked for now */
     size_t *points;
     size_t count, at;
     json_t *shown; /* array */
@@ -72,8 +73,10 @@ static json_t *show_point(const struct config_point *config, const struct regist
         return shown;
     }
     json_object_set_new(shown, "order", json_string(registers_order_name(point->order)));
+    unsigned width = registers_width(point->type, point->detail);
+    const uint8_t *value = data + 2 * (size_t)point->value_at;
     json_object_set_new(shown, "registers", show_words(data, point->width));
-    json_object_set_new(shown, "decodings", show_decodings(data, point->width));
+    json_object_set_new(shown, "decodings", show_decodings(value, width));
     if (reading.kind == VALUE_DECIMAL || reading.kind == VALUE_REAL ||
         reading.kind == VALUE_FLOAT) {
         double scaled = reading_double(&reading) * decimal_to_double(config->scale) +
@@ -102,7 +105,7 @@ static void on_result(struct session_request *ask, const struct session_result *
 {
     struct read_now *read = (struct read_now *)((char *)ask - offsetof(struct read_now, ask));
     const struct config_point *config = point_at(read);
-    const struct registers_point *point = config->address;
+    const struct registers_point *point = &read->point;
     json_t *shown = result->error == DEVICE_ERROR_NONE ? show_point(config, point, result->data)
                                                        : show_failure(config, point, result);
     if (json_array_append_new(read->shown, shown) != 0) {
@@ -117,19 +120,37 @@ static void on_result(struct session_request *ask, const struct session_result *
         return;
     }
     read->at++;
-    if (read->at >= read->count) {
-        finish(read, 0, NULL);
-        return;
-    }
     int r = ask_next(read);
-    if (r != 0) {
+    if (r == -ENODATA) {
+        finish(read, 0, NULL);
+    } else if (r != 0) {
         finish(read, r, r == -ETIMEDOUT ? "the deadline has passed" : "the queue is full");
     }
 }
 
+/* Points of SunSpec models that the device was not found to have, or not yet. */
+static void skip_unplaced(struct read_now *read)
+{
+    const struct layout *layout = &read->poller->layout;
+    while (read->at < read->count && !layout_is_placed(&layout->list[read->points[read->at]])) {
+        const struct config_point *config = point_at(read);
+        json_array_append_new(read->shown,
+                              json_pack("{s:s, s:s, s:s}", "name", config->name, "source",
+                                        config->source, "error",
+                                        "its SunSpec model was not found in the device"));
+        read->at++;
+    }
+}
+
+/* -ENODATA: all have been asked for. */
 static int ask_next(struct read_now *read)
 {
-    const struct registers_point *point = point_at(read)->address;
+    skip_unplaced(read);
+    if (read->at >= read->count) {
+        return -ENODATA;
+    }
+    const struct registers_point *point = &read->point;
+    read->point = read->poller->layout.list[read->points[read->at]];
     int64_t left_ms = read->request->deadline_ms - clock_mono_ms();
     int64_t timeout_ms = read->poller->device->config->timeout_ms;
     if (left_ms <= 0) {

@@ -240,9 +240,12 @@ static void decode_string(const struct registers_point *point, const uint8_t *da
     reading->text.len = (uint32_t)len;
 }
 
-static bool is_invalid(const struct registers_point *point, uint64_t raw)
+static bool is_invalid(const struct registers_point *point, unsigned width, uint64_t raw)
 {
-    unsigned bits = 16U * point->width;
+    unsigned bits = 16U * width;
+    if (point->top_bit_invalid && (raw >> (bits - 1) & 1) != 0) {
+        return true;
+    }
     uint64_t mask = bits >= 64 ? UINT64_MAX : ((uint64_t)1 << bits) - 1;
     return point->has_invalid && raw == (point->invalid & mask);
 }
@@ -276,7 +279,7 @@ static void decode_raw(const struct registers_point *point, uint64_t raw, struct
         break;
     case REGISTERS_BCD16:
     case REGISTERS_BCD32:
-        set_bcd(reading, raw, 4U * point->width);
+        set_bcd(reading, raw, point->type == REGISTERS_BCD16 ? 4 : 8);
         break;
     default: /* REGISTERS_BIT; strings do not come here */
         reading->kind = VALUE_BOOL;
@@ -285,17 +288,34 @@ static void decode_raw(const struct registers_point *point, uint64_t raw, struct
     }
 }
 
+/* A SunSpec scale factor; false when the device has none. */
+static bool take_scale(const uint8_t *data, struct reading *reading)
+{
+    int scale = (int16_t)registers_raw(data, 1, REGISTERS_ABCD);
+    if (scale < -10 || scale > 10) {
+        return false;
+    }
+    reading->exponent = (int8_t)scale;
+    return true;
+}
+
 void registers_decode(const struct registers_point *point, const uint8_t *data,
                       struct reading *ret_reading, char text[REGISTERS_TEXT_MAX])
 {
+    unsigned width = registers_width(point->type, point->detail);
     ret_reading->quality = QUALITY_GOOD;
-    ret_reading->exponent = 0;
+    ret_reading->exponent = point->exponent;
+    if (point->has_scale && !take_scale(data + 2 * (size_t)point->scale_at, ret_reading)) {
+        set_bad(ret_reading, QUALITY_BAD_INVALID);
+        return;
+    }
+    data += 2 * (size_t)point->value_at;
     if (point->type == REGISTERS_STRING) {
         decode_string(point, data, ret_reading, text);
         return;
     }
-    uint64_t raw = registers_raw(data, point->width, point->order);
-    if (is_invalid(point, raw)) {
+    uint64_t raw = registers_raw(data, width, point->order);
+    if (is_invalid(point, width, raw)) {
         set_bad(ret_reading, QUALITY_BAD_INVALID);
         return;
     }

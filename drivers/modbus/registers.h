@@ -46,9 +46,17 @@ struct registers_point {
     uint8_t table, type, order;
     bool has_invalid;
     uint16_t first;   /* as on the wire, from 0 */
-    uint16_t width;   /* registers; 1 of a coil or discrete */
+    uint16_t width;   /* registers; 1 of a coil or discrete; 0: not known where it is */
     uint16_t detail;  /* N of string:N and bit:N */
     uint64_t invalid; /* raw pattern that means "not available", compared at the type's width */
+
+    /* Of a point in a SunSpec model, which is a span of value and scale factor; else 0. */
+    uint16_t model; /* then `first` counts from the model's id, until it is placed */
+    uint8_t instance;
+    uint8_t value_at; /* registers from first */
+    uint8_t scale_at; /* of a sunssf: int16, -10 to 10, 0x8000 when there is none */
+    bool has_scale, top_bit_invalid;
+    int8_t exponent; /* of ten, fixed by the model */
 };
 
 static inline bool registers_table_has_bits(uint8_t table)
@@ -78,7 +86,8 @@ uint64_t registers_raw(const uint8_t *data, unsigned width, unsigned order);
  * value of ret_reading. Integers, BCD included, are VALUE_DECIMAL with exponent 0, unscaled; a
  * uint64 above INT64_MAX is bad:range, NaN and the `invalid` pattern bad:invalid, a BCD digit above
  * 9 or a string that is not UTF-8 bad:type. A string ends at its first NUL and loses trailing
- * blanks; it goes to text, with its length in ret_reading->text.len. */
+ * blanks; it goes to text, with its length in ret_reading->text.len. A scale factor becomes the
+ * exponent of the reading; without it the value means nothing and is bad:invalid. */
 void registers_decode(const struct registers_point *point, const uint8_t *data,
                       struct reading *ret_reading, char text[REGISTERS_TEXT_MAX]);
 

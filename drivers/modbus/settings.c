@@ -1,5 +1,6 @@
 #include "drivers/modbus/settings.h"
 
+#include "drivers/modbus/layout.h"
 #include "drivers/modbus/rtu.h"
 #include "drivers/modbus/session.h"
 
@@ -237,6 +238,17 @@ static int parse_type(const struct registers_point *given, char *const *words, s
     return 0;
 }
 
+static int parse_model_point(const struct config_point *point, char *const *words, size_t count,
+                             struct registers_point *parsed, char *ret_why, size_t why_size)
+{
+    if (count != 3 || point->order != NULL || point->writable) {
+        snprintf(ret_why, why_size,
+                 "expected 'sunspec MODEL POINT', without an order, and not writable");
+        return -EINVAL;
+    }
+    return sunspec_parse_point(words[1], words[2], parsed, ret_why, why_size);
+}
+
 int modbus_parse_point(const struct config_point *point, const void *data, void *ret_address,
                        char *ret_why, size_t why_size)
 {
@@ -244,9 +256,15 @@ int modbus_parse_point(const struct config_point *point, const void *data, void 
     struct registers_point parsed = {.has_invalid = point->has_invalid, .invalid = point->invalid};
     char copy[SOURCE_MAX], *words[WORDS_MAX];
     size_t count = split_words(point->source, copy, words);
+    if (count > 0 && strcmp(words[0], "sunspec") == 0) {
+        int r = parse_model_point(point, words, count, &parsed, ret_why, why_size);
+        memcpy(ret_address, &parsed, sizeof(parsed));
+        return r;
+    }
     if (count < 2 || registers_parse_table(words[0], &parsed.table) != 0) {
         snprintf(ret_why, why_size,
-                 "expected 'holding|input ADDRESS TYPE' or 'coil|discrete ADDRESS'");
+                 "expected 'holding|input ADDRESS TYPE', 'coil|discrete ADDRESS' or "
+                 "'sunspec MODEL POINT'");
         return -EINVAL;
     }
     if (parse_address(words[1], settings->address_base, &parsed.first) != 0) {
@@ -294,23 +312,24 @@ void modbus_check_device(const struct config_device *device, struct config_error
 
 int modbus_plan_device(const struct config_device *device, struct plan *ret_plan)
 {
-    const struct modbus_settings *settings = device->settings;
-    const struct plan_limits limits = {
-        .max_gap = (unsigned)settings->max_gap,
-        .largest_request = (unsigned)settings->largest_request,
-        .one_request_per_point = settings->one_request_per_point,
-    };
-    size_t count = device->points.count;
-    struct plan_source *sources = calloc(count + 1, sizeof(*sources));
-    if (sources == NULL) {
-        return -ENOMEM;
+    struct layout layout;
+    int r = layout_init(&layout, device);
+    if (r == 0) {
+        layout_place_nominally(&layout);
+        r = layout_plan(&layout, ret_plan);
     }
-    for (size_t i = 0; i < count; i++) {
-        sources[i] = (struct plan_source){modbus_point(device, i), device->points.list[i].every};
-    }
-    int r = plan_init(ret_plan, sources, count, limits);
-    free(sources);
+    layout_finish(&layout);
     return r;
+}
+
+static bool has_models(const struct config_device *device)
+{
+    for (size_t i = 0; i < device->points.count; i++) {
+        if (modbus_point(device, i)->model != 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int modbus_describe_plan(const struct config_device *device, struct buffer *ret_text)
@@ -320,6 +339,12 @@ int modbus_describe_plan(const struct config_device *device, struct buffer *ret_
     int r = modbus_plan_device(device, &plan);
     if (r != 0) {
         return r;
+    }
+    if (has_models(device)) {
+        buffer_printf(ret_text,
+                      "SunSpec models are looked for at 40000, 50000 and 0; if they stand one "
+                      "behind the other from %d:\n",
+                      SUNSPEC_FIRST);
     }
     for (size_t i = 0; i < plan.request_count; i++) {
         const struct plan_request *request = &plan.requests[i];

@@ -27,7 +27,7 @@ must_check int modbus_parse_point(const struct config_point *point, const void *
 /* For struct driver: what no single point shows. */
 void modbus_check_device(const struct config_device *device, struct config_errors *errors);
 
-/* The plan of a device; plan_finish() it. */
+/* The plan of a device, as far as it can be known without it; plan_finish() it. */
 must_check int modbus_plan_device(const struct config_device *device, struct plan *ret_plan);
 
 /* For struct driver: a line for each request. */
