@@ -40,6 +40,17 @@ int scan_submit(struct device *device, struct scan *scan)
     return 0;
 }
 
+/* Drivers that are linked in with the registry push. */
+int scan_submit_pushed(struct device *device, struct scan *scan,
+                       void (*durable)(void *user, int error), void *user)
+{
+    (void)device;
+    (void)scan;
+    (void)durable;
+    (void)user;
+    return -ENOSYS;
+}
+
 bool scan_has_room(const struct device *device, size_t readings)
 {
     (void)device;
