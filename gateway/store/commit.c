@@ -272,7 +272,7 @@ static int transact(struct store *store)
     store->plan = (struct plan){0};
     uint64_t dead_first = store->state.dead_first, dead_next = store->state.dead_next;
     int rc = attempt(store);
-    for (unsigned i = 0; i < MAP_TRIES && rc == -ENOSPC; i++) {
+    for (unsigned i = 0; i < MAP_TRIES && rc == -ENOBUFS; i++) {
         size_t map = env_map_bytes(store->env);
         store->state.dead_first = dead_first;
         store->state.dead_next = dead_next;

@@ -11,6 +11,7 @@ struct env {
     MDB_env *mdb;
     pthread_rwlock_t map_lock; /* a read transaction holds it shared, a resize alone */
     size_t map_bytes, page_size;
+    bool lost; /* the map could not be made anew: LMDB would follow pointers into the old one */
 };
 
 int env_error(int rc)
@@ -23,7 +24,7 @@ int env_error(int rc)
     case MDB_KEYEXIST:
         return -EEXIST;
     case MDB_MAP_FULL:
-        return -ENOSPC;
+        return -ENOBUFS; /* not the file system's ENOSPC: only this one may be tried again */
     case MDB_PAGE_NOTFOUND:
     case MDB_CORRUPTED:
     case MDB_PANIC:
@@ -110,15 +111,23 @@ void env_close(struct env *env)
     free(env);
 }
 
+/* Under map_lock, alone. LMDB lets go of the old map before it asks for the new one. */
+static int set_map_size(struct env *env, size_t map_bytes)
+{
+    int rc = env->lost ? EIO : mdb_env_set_mapsize(env->mdb, map_bytes);
+    env->lost = rc != 0;
+    return rc;
+}
+
 int env_read(struct env *env, MDB_txn **ret_txn)
 {
     pthread_rwlock_rdlock(&env->map_lock);
-    int rc = mdb_txn_begin(env->mdb, NULL, MDB_RDONLY, ret_txn);
+    int rc = env->lost ? EIO : mdb_txn_begin(env->mdb, NULL, MDB_RDONLY, ret_txn);
     if (rc == MDB_MAP_RESIZED) {
         /* The writer is another process and has enlarged its map: take over its size. */
         pthread_rwlock_unlock(&env->map_lock);
         pthread_rwlock_wrlock(&env->map_lock);
-        rc = mdb_env_set_mapsize(env->mdb, 0);
+        rc = set_map_size(env, 0);
         pthread_rwlock_unlock(&env->map_lock);
         pthread_rwlock_rdlock(&env->map_lock);
         if (rc == 0) {
@@ -139,13 +148,13 @@ void env_read_end(struct env *env, MDB_txn *txn)
 
 int env_write(struct env *env, MDB_txn **ret_txn)
 {
-    return env_error(mdb_txn_begin(env->mdb, NULL, 0, ret_txn));
+    return env->lost ? -EIO : env_error(mdb_txn_begin(env->mdb, NULL, 0, ret_txn));
 }
 
 int env_resize(struct env *env, size_t map_bytes)
 {
     pthread_rwlock_wrlock(&env->map_lock);
-    int rc = env_error(mdb_env_set_mapsize(env->mdb, map_bytes));
+    int rc = env_error(set_map_size(env, map_bytes));
     if (rc == 0) {
         env->map_bytes = map_bytes;
     }
@@ -244,7 +253,7 @@ int env_copy(struct env *env, enum key_type type, uint64_t from, uint64_t *ret_n
 uint64_t env_pages(struct env *env)
 {
     MDB_envinfo info;
-    return mdb_env_info(env->mdb, &info) != 0 ? 0 : (uint64_t)info.me_last_pgno + 1;
+    return env->lost || mdb_env_info(env->mdb, &info) != 0 ? 0 : (uint64_t)info.me_last_pgno + 1;
 }
 
 int env_free_pages(MDB_txn *txn, uint64_t *ret_pages)

@@ -19,7 +19,7 @@ enum env_mode {
     ENV_CHECKER, /* reads without the lock file, while no writer can be there */
 };
 
-/* -errno for LMDB's return codes: -ENOENT not found, -ENOSPC map full, -EBADMSG damaged. */
+/* -errno for LMDB's return codes: -ENOENT not found, -ENOBUFS map full, -EBADMSG damaged. */
 int env_error(int rc);
 
 /* map_bytes: writer only. */
@@ -31,7 +31,8 @@ must_check int env_read(struct env *env, MDB_txn **ret_txn);
 void env_read_end(struct env *env, MDB_txn *txn);
 must_check int env_write(struct env *env, MDB_txn **ret_txn);
 
-/* A larger map; no write transaction is open. Waits for read transactions of this process. */
+/* A larger map; no write transaction is open. Waits for read transactions of this process. After a
+ * failure the environment is lost: every transaction is refused with -EIO. */
 must_check int env_resize(struct env *env, size_t map_bytes);
 size_t env_map_bytes(const struct env *env);
 size_t env_page_size(const struct env *env);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 /* Record: version, 1 when compressed, two zero bytes, CRC32C, size of the body, body. */
 enum { STATE_HEADER_SIZE = 12 };
@@ -16,15 +17,15 @@ static void add_name(struct buffer *raw, const char *name)
     buffer_add(raw, name, len);
 }
 
-static char *take_name(struct cursor *c)
+static int take_name(struct cursor *c, char **ret_name)
 {
     uint64_t len = cursor_take_varint(c);
     const uint8_t *from = len > STATE_NAME_MAX ? NULL : cursor_take(c, len);
     if (from == NULL || memchr(from, 0, len) != NULL) {
-        c->failed = true;
-        return NULL;
+        return -EBADMSG;
     }
-    return strndup((const char *)from, len);
+    *ret_name = strndup((const char *)from, len);
+    return *ret_name == NULL ? -ENOMEM : 0;
 }
 
 static void add_ranges(struct buffer *raw, const struct ranges *ranges, uint64_t seq)
@@ -113,9 +114,9 @@ static int take_uplink(struct cursor *c, struct state *state)
         return -EBADMSG;
     }
     struct state_uplink *uplink = &state->uplinks[u];
-    uplink->name = take_name(c);
-    if (uplink->name == NULL) {
-        return -EBADMSG;
+    int rc = take_name(c, &uplink->name);
+    if (rc < 0) {
+        return rc;
     }
     uplink->streams = (unsigned)cursor_take_varint(c);
     uplink->max_age_ms = cursor_take_zigzag(c);
@@ -127,7 +128,6 @@ static int take_uplink(struct cursor *c, struct state *state)
             return -ENOMEM;
         }
     }
-    int rc = 0;
     for (unsigned s = 0; s < STREAM_COUNT && rc == 0; s++) {
         rc = take_tracks(c, state, uplink->devices, s);
     }
@@ -214,10 +214,10 @@ static int take_notes(struct cursor *c, struct state *state)
     uint64_t count = cursor_take_varint(c);
     int rc = c->failed || count > STATE_NOTES_MAX ? -EBADMSG : 0;
     for (uint64_t i = 0; i < count && rc == 0; i++) {
-        char *name = take_name(c);
+        auto_free char *name = NULL;
+        rc = take_name(c, &name);
         int64_t value = cursor_take_zigzag(c);
-        rc = name == NULL ? -EBADMSG : state_set_note(state, name, value);
-        free(name);
+        rc = rc < 0 ? rc : state_set_note(state, name, value);
     }
     return rc;
 }
@@ -303,6 +303,9 @@ static int unpack(const uint8_t *at, size_t len, struct buffer *raw)
         memcpy(to, at, len);
     } else {
         size_t n = ZSTD_decompress(to, size, at, len);
+        if (ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation) {
+            return -ENOMEM; /* says nothing about the record */
+        }
         if (ZSTD_isError(n) != 0 || n != size) {
             return -EBADMSG;
         }
