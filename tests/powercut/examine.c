@@ -14,7 +14,7 @@
 struct slot {
     struct judgement judgement;
     enum verdict verdict;
-    bool litter;
+    bool here, litter;
     size_t len;
     _Alignas(8) uint8_t image[EXAMINE_IMAGE_MAX];
 };
@@ -42,7 +42,7 @@ static void judge_one(struct examiner *examiner)
 {
     struct slot *slot = examiner->slot;
     alarm(EXAMINE_SECONDS);
-    if (image_write(examiner->work, slot->image, slot->len) < 0) {
+    if (!slot->here && image_write(examiner->work, slot->image, slot->len) < 0) {
         abort();
     }
     if (slot->litter) {
@@ -136,16 +136,9 @@ const struct judgement *examiner_judgement(const struct examiner *examiner)
     return &examiner->slot->judgement;
 }
 
-enum verdict examine(struct examiner *examiner, const struct buffer *image, uint32_t acked,
-                     uint32_t attempted, bool litter)
+static enum verdict ask(struct examiner *examiner, uint32_t acked, uint32_t attempted)
 {
     struct slot *slot = examiner->slot;
-    if (image->len > sizeof(slot->image)) {
-        abort();
-    }
-    memcpy(slot->image, image->data, image->len);
-    slot->len = image->len;
-    slot->litter = litter;
     slot->judgement.acked = acked;
     slot->judgement.attempted = attempted;
     slot->judgement.reason[0] = '\0';
@@ -157,4 +150,28 @@ enum verdict examine(struct examiner *examiner, const struct buffer *image, uint
     snprintf(slot->judgement.reason, sizeof(slot->judgement.reason), "status 0x%x", status);
     start(examiner);
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? VERDICT_HUNG : VERDICT_CRASHED;
+}
+
+enum verdict examine(struct examiner *examiner, const struct buffer *image, uint32_t acked,
+                     uint32_t attempted, bool litter)
+{
+    struct slot *slot = examiner->slot;
+    if (image->len > sizeof(slot->image)) {
+        abort();
+    }
+    memcpy(slot->image, image->data, image->len);
+    slot->len = image->len;
+    slot->litter = litter;
+    slot->here = slot->judgement.look_only = false;
+    return ask(examiner, acked, attempted);
+}
+
+enum verdict examine_here(struct examiner *examiner, uint32_t acked, uint32_t attempted,
+                          bool look_only)
+{
+    struct slot *slot = examiner->slot;
+    slot->here = true;
+    slot->litter = false;
+    slot->judgement.look_only = look_only;
+    return ask(examiner, acked, attempted);
 }

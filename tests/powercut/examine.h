@@ -20,4 +20,7 @@ void examiner_destroy(struct examiner *examiner);
  * is in examiner_judgement() until the next one. */
 must_check enum verdict examine(struct examiner *examiner, const struct buffer *image,
                                 uint32_t acked, uint32_t attempted, bool litter);
+/* The store that lies in the folder `work` as it is. look_only: it is left as it is, too. */
+must_check enum verdict examine_here(struct examiner *examiner, uint32_t acked, uint32_t attempted,
+                                     bool look_only);
 const struct judgement *examiner_judgement(const struct examiner *examiner);

@@ -55,14 +55,13 @@ static bool stored_at(const struct truth_scan *scan, uint32_t commit)
 /* What the uplink may still have to deliver: certainly, certainly not, or either. */
 enum waits { WAITS, WAITS_NOT, WAITS_EITHER };
 
-static enum waits waits_at(const struct truth *truth, const struct truth_scan *scan,
-                           unsigned uplink, uint32_t commit)
+static enum waits waits_at(const struct truth_scan *scan, unsigned uplink, uint32_t commit)
 {
     uint32_t settled = scan->settled[uplink];
     if (settled == 0 || settled > commit) {
         return WAITS;
     }
-    return settled + truth->slack > commit ? WAITS_EITHER : WAITS_NOT;
+    return scan->certain[uplink] > commit ? WAITS_EITHER : WAITS_NOT;
 }
 
 static bool is_extra(const struct look *look, const struct scan *scan)
@@ -91,7 +90,7 @@ static void meet(struct look *look, const struct scan *scan)
     } else if (look->met[index_of(truth, scan->stream, scan->device - 1, scan->seq)]++ > 0) {
         blame(look, VERDICT_TWICE, "%s %s seq %llu", stream_name(scan->stream), device, seq);
     } else if (!extra && !look->history &&
-               waits_at(truth, known, look->uplink, look->judgement->commit) == WAITS_NOT) {
+               waits_at(known, look->uplink, look->judgement->commit) == WAITS_NOT) {
         blame(look, VERDICT_TWICE, "%s %s seq %llu was delivered to %s with commit %u",
               stream_name(scan->stream), device, seq, truth_uplink_names[look->uplink],
               known->settled[look->uplink]);
@@ -171,7 +170,7 @@ static void count_missing(struct look *look, unsigned stream, unsigned device, u
     for (uint64_t seq = 1; seq <= truth->last[stream][device]; seq++) {
         const struct truth_scan *scan = truth_at(truth, stream, device, seq);
         if (!stored_at(scan, look->judgement->commit) ||
-            waits_at(truth, scan, look->uplink, look->judgement->commit) != WAITS) {
+            waits_at(scan, look->uplink, look->judgement->commit) != WAITS) {
             continue;
         }
         if (look->met[index_of(truth, stream, device, seq)] > 0) {
@@ -187,15 +186,16 @@ static void count_missing(struct look *look, unsigned stream, unsigned device, u
     }
 }
 
-/* Readings that had this fate by the commit. */
-static uint64_t settled_readings(const struct look *look, unsigned device, enum ledger_fate fate)
+/* Readings that had this fate by the commit; with WAITS_EITHER, those that may have had it. */
+static uint64_t settled_readings(const struct look *look, unsigned device, enum ledger_fate fate,
+                                 enum waits waits)
 {
     uint64_t sum = 0;
     for (unsigned s = 0; s < STREAM_COUNT; s++) {
         for (uint64_t seq = 1; seq <= look->truth->last[s][device]; seq++) {
             const struct truth_scan *scan = truth_at(look->truth, s, device, seq);
             if (scan->fate[look->uplink] == fate && stored_at(scan, look->judgement->commit) &&
-                waits_at(look->truth, scan, look->uplink, look->judgement->commit) == WAITS_NOT) {
+                waits_at(scan, look->uplink, look->judgement->commit) == waits) {
                 sum += scan->count;
             }
         }
@@ -228,37 +228,46 @@ static void check_sums(struct look *look, const struct ledger_device *row)
     }
 }
 
-/* The ledger as it was found, beside what was met: `rows` are of before the drain. */
+static void check_fate(struct look *look, const struct ledger_device *row, enum ledger_fate fate)
+{
+    unsigned device = row->device - 1;
+    uint64_t sure = settled_readings(look, device, fate, WAITS_NOT);
+    uint64_t open = settled_readings(look, device, FATE_DELIVERED, WAITS_EITHER) +
+                    settled_readings(look, device, FATE_DEAD, WAITS_EITHER);
+    if (row->fates[fate] < sure || row->fates[fate] > sure + open) {
+        blame(look, VERDICT_LEDGER, "%s for %s: %llu %s, not %llu (+%llu)", row->name,
+              truth_uplink_names[look->uplink], (unsigned long long)row->fates[fate],
+              ledger_fate_name(fate), (unsigned long long)sure, (unsigned long long)open);
+    }
+}
+
+/* The ledger as it was found, beside what was met: `row` is of before the drain. */
 static void check_ledger(struct look *look, const struct ledger_device *row)
 {
     unsigned device = row->device - 1;
-    uint64_t missing = 0;
+    uint64_t missing = 0, thinned = row->fates[FATE_THINNED];
     check_sums(look, row);
     for (unsigned s = 0; s < STREAM_COUNT; s++) {
         if ((truth_uplink_streams[look->uplink] & (1u << s)) != 0) {
             count_missing(look, s, device, &missing);
         }
     }
-    unsigned long long thinned = row->fates[FATE_THINNED];
+    uint64_t open = settled_readings(look, device, FATE_DELIVERED, WAITS_EITHER) +
+                    settled_readings(look, device, FATE_DEAD, WAITS_EITHER);
     look->judgement->dropped += thinned;
-    if (missing > thinned) {
-        blame(look, VERDICT_LOST, "%llu readings of %s are gone, the ledger tells of %llu",
-              (unsigned long long)missing, row->name, thinned);
+    if (missing > thinned || missing + open < thinned) {
+        blame(look, missing > thinned ? VERDICT_LOST : VERDICT_LEDGER,
+              "%s for %s: %llu readings are gone, the ledger tells of %llu", row->name,
+              truth_uplink_names[look->uplink], (unsigned long long)missing,
+              (unsigned long long)thinned);
     }
-    if (look->truth->slack > 0) {
-        return; /* what was settled in the middle of a commit may count with either */
+    if (row->counts[LEDGER_STORED] != stored_readings(look, device)) {
+        blame(look, VERDICT_LEDGER, "%s: stored %llu, not %llu", row->name,
+              (unsigned long long)row->counts[LEDGER_STORED],
+              (unsigned long long)stored_readings(look, device));
     }
-    if (missing != thinned || row->counts[LEDGER_STORED] != stored_readings(look, device) ||
-        row->fates[FATE_DELIVERED] != settled_readings(look, device, FATE_DELIVERED) ||
-        row->fates[FATE_DEAD] != settled_readings(look, device, FATE_DEAD)) {
-        blame(look, VERDICT_LEDGER,
-              "%s: stored %llu of %llu, delivered %llu of %llu, dead %llu, gone %llu of %llu",
-              row->name, (unsigned long long)row->counts[LEDGER_STORED],
-              (unsigned long long)stored_readings(look, device),
-              (unsigned long long)row->fates[FATE_DELIVERED],
-              (unsigned long long)settled_readings(look, device, FATE_DELIVERED),
-              (unsigned long long)row->fates[FATE_DEAD], thinned, (unsigned long long)missing);
-    }
+    check_fate(look, row, FATE_DELIVERED);
+    check_fate(look, row, FATE_DEAD);
 }
 
 static void check_uplink(struct look *look, unsigned uplink)

@@ -180,15 +180,20 @@ int load_commit(struct load *load)
     return rc;
 }
 
-static void write_down(struct load *load, unsigned uplink, const struct scan *scan,
-                       enum ledger_fate fate, uint32_t commit)
+static void write_down(struct load *load, unsigned uplink, const struct scan *const *scans,
+                       size_t count, enum ledger_fate fate, uint32_t earliest, uint32_t latest)
 {
-    struct truth_scan *known = truth_at(load->truth, scan->stream, scan->device - 1, scan->seq);
-    known->settled[uplink] = commit;
-    known->fate[uplink] = (uint8_t)fate;
+    for (size_t i = 0; i < count; i++) {
+        struct truth_scan *known = truth_at(load->truth, scans[i]->stream, scans[i]->device - 1,
+                                            scans[i]->seq);
+        known->fate[uplink] = (uint8_t)fate;
+        known->certain[uplink] = latest;
+        known->settled[uplink] = earliest;
+    }
 }
 
-/* Settles a run of one device as a whole; the truth says with which commit at the earliest. */
+/* Settles a run of one device as a whole. A kill may come at any moment, so the truth says before
+ * what may be and afterwards what is. */
 static int settle(struct load *load, unsigned uplink, const struct scan *const *scans, size_t count,
                   enum ledger_fate fate)
 {
@@ -199,18 +204,13 @@ static int settle(struct load *load, unsigned uplink, const struct scan *const *
     for (size_t i = 0; i < count; i++) {
         settlement.fates[fate] += scans[i]->count;
     }
-    uint32_t commit = load->truth->attempted + 1;
-    if (load->truth->slack > 0) {
-        for (size_t i = 0; i < count; i++) { /* before: a kill may come right after it */
-            write_down(load, uplink, scans[i], fate, commit - 1);
-        }
-    }
+    uint32_t earliest = load->truth->attempted + (load->beside ? 0 : 1);
+    write_down(load, uplink, scans, count, fate, earliest, UINT32_MAX);
     int rc = store_reader_settle(load->readers[uplink], &settlement);
-    for (size_t i = 0; i < count; i++) {
-        write_down(load, uplink, scans[i], fate,
-                   rc < 0                   ? 0
-                   : load->truth->slack > 0 ? commit - 1
-                                            : commit);
+    if (rc < 0) {
+        write_down(load, uplink, scans, count, fate, 0, 0);
+    } else {
+        write_down(load, uplink, scans, count, fate, earliest, load->truth->attempted + 1);
     }
     return rc;
 }
@@ -290,10 +290,11 @@ int load_drain(struct load *load)
     return -EPROTO; /* the same again and again */
 }
 
-/* -ENOSPC is an answer, not the end; so is a lack of memory in everything but a commit. */
-static int go_on(int rc)
+/* -ENOSPC is an answer, not the end; so is, under faults, all but a latched store. */
+static int go_on(const struct load *load, int rc)
 {
-    return rc == -ENOSPC ? 0 : rc;
+    bool end = rc == -EIO || rc == -EPROTO || rc == -E2BIG;
+    return rc == -ENOSPC || (load->faulty && !end) ? 0 : rc;
 }
 
 static int append_some(struct load *load, unsigned scans, unsigned count)
@@ -301,14 +302,16 @@ static int append_some(struct load *load, unsigned scans, unsigned count)
     int rc = 0;
     for (unsigned i = 0; i < scans && rc == 0; i++) {
         for (unsigned d = 0; d < TRUTH_DEVICES && rc == 0; d++) {
-            rc = go_on(load_append(load, STREAM_RAW, d, count));
+            rc = go_on(load, load_append(load, STREAM_RAW, d, count));
         }
     }
     if (rc == 0 && load_chance(load, 5) == 0) {
-        rc = go_on(load_append(load, STREAM_AGGREGATE, load_chance(load, TRUTH_DEVICES), count));
+        rc = go_on(load,
+                   load_append(load, STREAM_AGGREGATE, load_chance(load, TRUTH_DEVICES), count));
     }
     if (rc == 0 && load_chance(load, 9) == 0) {
-        rc = go_on(load_append(load, STREAM_EVENT, load_chance(load, TRUTH_DEVICES), SMALL_COUNT));
+        rc = go_on(load,
+                   load_append(load, STREAM_EVENT, load_chance(load, TRUTH_DEVICES), SMALL_COUNT));
     }
     return rc;
 }
@@ -321,10 +324,10 @@ static int phase(struct load *load, unsigned commits, unsigned scans, unsigned c
     for (unsigned i = 0; i < commits && rc == 0; i++) {
         rc = append_some(load, scans, count);
         if (rc == 0) {
-            rc = go_on(load_commit(load));
+            rc = go_on(load, load_commit(load));
         }
         for (unsigned u = 0; u < TRUTH_UPLINKS * deliveries && rc == 0; u++) {
-            rc = load_deliver(load, u % TRUTH_UPLINKS);
+            rc = go_on(load, load_deliver(load, u % TRUTH_UPLINKS));
         }
     }
     return rc;
@@ -332,8 +335,8 @@ static int phase(struct load *load, unsigned commits, unsigned scans, unsigned c
 
 static int drain_and_commit(struct load *load)
 {
-    int rc = load_drain(load);
-    return rc < 0 ? rc : go_on(load_commit(load));
+    int rc = go_on(load, load_drain(load));
+    return rc < 0 ? rc : go_on(load, load_commit(load));
 }
 
 static int reopen(struct load *load)
@@ -342,11 +345,33 @@ static int reopen(struct load *load)
     return load_open(load);
 }
 
+static int count_scan(void *user, const struct scan *scan)
+{
+    (void)scan;
+    ++*(uint64_t *)user;
+    return 0;
+}
+
+int load_look(struct load *load)
+{
+    struct store_stat stat;
+    struct store_backlog backlog;
+    struct ledger_device total;
+    uint64_t scans = 0, blocks = 0, bad = 0;
+    store_stat(load->store, &stat);
+    store_reader_backlog(load->readers[0], &backlog);
+    int rc = store_ledger_total(load->store, (int)load->uplinks[0], &total);
+    rc = rc < 0 ? rc : store_history(load->store, STREAM_RAW, 1, 0, INT64_MAX, count_scan, &scans);
+    rc = rc < 0 ? rc : store_verify(load->store, &blocks, &bad);
+    return rc == 0 && bad > 0 ? -EPROTO : rc;
+}
+
 int load_run(struct load *load, unsigned rounds, bool fill)
 {
     int rc = load_open(load);
     rc = rc < 0 ? rc : phase(load, rounds, 1, SMALL_COUNT, 1);
     rc = rc < 0 ? rc : phase(load, rounds / 2, fill ? 8 : 2, TRUTH_POINTS, 0); /* growth */
+    rc = rc < 0 ? rc : go_on(load, load_look(load));
     rc = rc < 0 ? rc : reopen(load);
     if (fill) {
         rc = rc < 0 ? rc : phase(load, rounds, 20, TRUTH_POINTS, 1);

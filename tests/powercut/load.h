@@ -17,7 +17,9 @@ struct load {
     const char *dir;
     struct truth *truth;
     struct store_settings settings;
-    bool early; /* a planted bug: acknowledges before the commit */
+    bool faulty; /* calls fail around it: what is refused is no surprise */
+    bool beside; /* settles in another thread than the one that commits */
+    bool early;  /* a planted bug: acknowledges before the commit */
     void (*promise)(enum promise promise, uint32_t commit); /* may be NULL */
 
     struct store *store;
@@ -48,6 +50,9 @@ must_check int load_commit(struct load *load);
 must_check int load_deliver(struct load *load, unsigned uplink);
 /* Everything that waits is delivered. */
 must_check int load_drain(struct load *load);
+
+/* Figures, ledger, history and checksums, as the API asks for them. -EPROTO: a damaged block. */
+must_check int load_look(struct load *load);
 
 /* The whole life, `rounds` commits in each of its phases; with `fill` until the store is full, and
  * on. The first error ends it (-ENOSPC does not: that is what `pause` says). */

@@ -31,6 +31,16 @@ struct truth *truth_create(uint64_t seed, uint64_t seqs)
     return truth;
 }
 
+void truth_reset(struct truth *truth)
+{
+    uint64_t seed = truth->seed, seqs = truth->seqs;
+    int64_t base_ms = truth->base_ms;
+    memset(truth, 0, truth_size(seqs));
+    truth->seed = seed;
+    truth->seqs = seqs;
+    truth->base_ms = base_ms;
+}
+
 void truth_destroy(struct truth *truth)
 {
     if (truth != NULL) {
@@ -157,7 +167,9 @@ void truth_rebase(struct truth *truth, uint32_t commit)
                     *scan = (struct truth_scan){.commit = 0};
                 }
                 for (unsigned u = 0; u < TRUTH_UPLINKS; u++) {
-                    scan->settled[u] = scan->settled[u] > commit ? 0 : scan->settled[u];
+                    if (scan->settled[u] > commit) {
+                        scan->settled[u] = scan->certain[u] = 0;
+                    }
                 }
                 last = scan->commit != 0 ? seq : last;
             }

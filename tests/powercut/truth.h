@@ -18,11 +18,13 @@ enum {
 
 /* What the load did with one scan. */
 struct truth_scan {
-    uint32_t commit;                 /* it went with; 0: never handed to the store */
-    uint32_t settled[TRUTH_UPLINKS]; /* the commit that its settlement went with; 0: waits */
-    uint8_t fate[TRUTH_UPLINKS];     /* enum ledger_fate */
-    uint8_t refused;                 /* the store was full and said so */
-    uint8_t count;                   /* readings */
+    uint32_t commit; /* it went with; 0: never handed to the store */
+    /* The commits that its settlement went with at the earliest and at the latest; 0: it waits.
+     * They are the same unless it was settled beside a running commit. */
+    uint32_t settled[TRUTH_UPLINKS], certain[TRUTH_UPLINKS];
+    uint8_t fate[TRUTH_UPLINKS]; /* enum ledger_fate */
+    uint8_t refused;             /* the store was full and said so */
+    uint8_t count;               /* readings */
 };
 
 struct truth {
@@ -30,7 +32,6 @@ struct truth {
     uint64_t seed;
     int64_t base_ms;
     _Atomic uint32_t attempted, acked; /* commits begun; commits that the store promised */
-    uint32_t slack; /* a settlement beside a running commit may go with the one after it */
     uint32_t scans_refused;
     uint64_t seqs;                              /* bound on seq */
     uint64_t last[STREAM_COUNT][TRUTH_DEVICES]; /* seq handed over */
@@ -39,6 +40,8 @@ struct truth {
 
 /* Shared anonymous memory for seqs below `seqs`; NULL: no memory. */
 struct truth *truth_create(uint64_t seed, uint64_t seqs);
+/* As it was made, for another store. */
+void truth_reset(struct truth *truth);
 void truth_destroy(struct truth *truth);
 
 /* device counts from 0; seq < truth->seqs. */
