@@ -1,9 +1,11 @@
+#include "uplink/file/file.h"
 #include "uplink/http/http.h"
 
 #include <string.h>
 
 const struct uplink *const uplinks[] = {
     &uplink_http,
+    &uplink_file,
     NULL,
 };
 const size_t uplinks_count = ARRAY_SIZE(uplinks) - 1;

@@ -1,0 +1,100 @@
+"""Type file: kill -9 at random moments, rotation and compression under load; every scan is in the
+files, whole, and what is there twice is known by its identity.
+
+WINDROW_FILE_KILLS sets how often (8).
+"""
+import collections
+import csv
+import glob
+import gzip
+import json
+import os
+import random
+import time
+
+import pytest
+
+from process import wait_for
+from site_parts import Gateway, Simulator
+
+KILLS = int(os.environ.get("WINDROW_FILE_KILLS", "8"))
+
+
+def lines_of(path):
+    for name in sorted(glob.glob(path + "*")):
+        assert not name.endswith(".part"), name
+        opener = gzip.open if name.endswith(".gz") else open
+        with opener(name, "rt", encoding="utf-8", newline="") as file:
+            text = file.read()
+        assert text == "" or text.endswith("\n"), f"{name} ends within a line"
+        yield from text.splitlines()
+
+
+def identities(path, kind):
+    """(store, stream, device, seq) -> how many readings, each counted once."""
+    seen = collections.defaultdict(dict)
+    if kind == "ndjson":
+        for line in lines_of(path):
+            record = json.loads(line)
+            key = tuple(record[name] for name in ("store", "stream", "device", "seq"))
+            assert seen[key] in ({}, record["values"]), f"{key} came again with other values"
+            seen[key] = record["values"]
+    else:
+        rows = [row for row in csv.reader(lines_of(path)) if row[3] != "device"]
+        for _, store, stream, device, seq, _, _, point, value, _ in rows:
+            values = seen[(store, stream, device, int(seq))]
+            assert values.setdefault(point, value) == value
+    return seen
+
+
+@pytest.mark.parametrize("kind,compress", [("ndjson", "gzip"), ("csv", "none")])
+def test_killed_again_and_again(tmp_path, kind, compress):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    simulator = Simulator(tmp_path, 4).start()
+    gateway = Gateway(tmp_path).turbines(simulator, poll="50 ms")
+    gateway.set("store", commit_interval="100 ms")
+    (tmp_path / "usb").mkdir()
+    path = str(tmp_path / "usb" / f"readings.{kind}")
+    gateway.set("uplink usb", type="file", path=path, format=kind, compress=compress,
+                rotate_size="16 KiB", batch_interval="100 ms", batch_records=20, min_free="0 B")
+    gateway.write()
+    for _ in range(KILLS):
+        gateway.process.start()
+        time.sleep(chance.uniform(0.05, 0.8))  # the random moment itself
+        gateway.kill()
+        if os.path.exists(path) and chance.random() < 0.5:  # what a power cut leaves behind
+            with open(path, "ab") as file:
+                file.write(b'{"gateway":"torn"' + bytes(chance.randrange(40)))
+    gateway.start()
+    gateway.wait_delivered(1, 30, "usb")
+    gateway.stop_polling()
+    ledger = gateway.drain(60)
+    gateway.stop()
+    seen = identities(path, kind)
+    assert ledger["dead"] == 0
+    assert sum(len(values) for values in seen.values()) == ledger["delivered"] == ledger["read"]
+    by_device = collections.defaultdict(list)
+    for _, _, device, seq in seen:
+        by_device[device].append(seq)
+    for device, seqs in by_device.items():
+        assert sorted(seqs) == list(range(1, len(seqs) + 1)), f"{device} has gaps"
+    assert len(by_device) == 4
+    assert len(glob.glob(path + ".*")) > 0, "nothing was rotated"
+
+
+def test_a_missing_medium_is_waited_for(tmp_path):
+    simulator = Simulator(tmp_path, 1).start()
+    gateway = Gateway(tmp_path).turbines(simulator, poll="100 ms")
+    path = tmp_path / "usb" / "readings.ndjson"
+    gateway.set("uplink usb", type="file", path=path, batch_interval="100 ms", min_free="0 B")
+    gateway.start()
+    wait_for(lambda: "mounted" in (gateway.uplink_state("usb")["last_error"] or ""), 10,
+             lambda: gateway.uplink_state("usb"))
+    (tmp_path / "usb").mkdir()
+    gateway.wait_delivered(1, 15, "usb")
+    gateway.stop_polling()
+    ledger = gateway.drain()
+    assert sum(len(values) for values in identities(str(path), "ndjson").values()) \
+        == ledger["delivered"] == ledger["read"]
