@@ -187,8 +187,7 @@ void decimal_write_float(struct buffer *b, double value)
     write_shortest(b, value, 6, 9, true);
 }
 
-/* The length of the UTF-8 sequence at `at` (RFC 3629), or 0 when it is none. */
-static size_t utf8_length(const uint8_t *at, size_t left)
+size_t utf8_length(const uint8_t *at, size_t left)
 {
     uint8_t c = at[0];
     size_t n = c < 0x80                ? 1

@@ -39,3 +39,6 @@ void decimal_write_float(struct buffer *b, double value);
 /* Appends text as a JSON string with its quotes (RFC 8259 section 7); bytes that are no UTF-8
  * become U+FFFD, so that a hostile device cannot break a document. */
 void json_write_string(struct buffer *b, const char *text, size_t len);
+
+/* The bytes of the UTF-8 sequence at `at` (RFC 3629), at most `left`; 0: it is none. */
+size_t utf8_length(const uint8_t *at, size_t left);

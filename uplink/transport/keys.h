@@ -1,25 +1,29 @@
 /* keys.h - the keys of struct transport_settings, for the table of every type that uses it.
  *
  * One list, so that token, certificates and time-outs are called the same in all of them. The
- * values are defaults and bounds as text, see config/schema.h. */
+ * values are defaults and bounds as text, see config/schema.h. `member` is where the struct lies in
+ * the type's settings `type_`. */
 #pragma once
 
 #include "uplink/transport/transport.h"
 
-/* All but url, which not every type has. `member` is where the struct lies in the
- * type's settings `type_`. */
 #define TRANSPORT_KEY(type_, member, field) offsetof(type_, member.field)
-#define TRANSPORT_CONFIG_KEYS(type_, member)                                                       \
-    {.name = "token_file",                                                                         \
-     .type = CONFIG_SECRET_FILE,                                                                   \
-     .offset = TRANSPORT_KEY(type_, member, token),                                                \
-     .example = "/etc/windrow/token",                                                              \
-     .help = "file with the bearer token"},                                                        \
-        {.name = "ca_file",                                                                        \
-         .type = CONFIG_FILE,                                                                      \
-         .offset = TRANSPORT_KEY(type_, member, ca_file),                                          \
-         .example = "/etc/windrow/ca.pem",                                                         \
-         .help = "certificates that may vouch for the endpoint, instead of the system's"},         \
+
+/* The bearer token. */
+#define TRANSPORT_TOKEN_KEYS(type_, member)                                                        \
+    {                                                                                              \
+        .name = "token_file", .type = CONFIG_SECRET_FILE,                                          \
+        .offset = TRANSPORT_KEY(type_, member, token), .example = "/etc/windrow/token",            \
+        .help = "file with the bearer token"                                                       \
+    }
+
+/* Whom to trust and as whom to come. */
+#define TRANSPORT_TLS_KEYS(type_, member)                                                          \
+    {.name = "ca_file",                                                                            \
+     .type = CONFIG_FILE,                                                                          \
+     .offset = TRANSPORT_KEY(type_, member, ca_file),                                              \
+     .example = "/etc/windrow/ca.pem",                                                             \
+     .help = "certificates that may vouch for the endpoint, instead of the system's"},             \
         {.name = "crl_file",                                                                       \
          .type = CONFIG_FILE,                                                                      \
          .offset = TRANSPORT_KEY(type_, member, crl_file),                                         \
@@ -30,24 +34,28 @@
          .offset = TRANSPORT_KEY(type_, member, cert_file),                                        \
          .example = "/etc/windrow/gw.pem",                                                         \
          .help = "this gateway's certificate (mutual TLS)"},                                       \
-        {.name = "key_file",                                                                       \
-         .type = CONFIG_PRIVATE_FILE,                                                              \
-         .offset = TRANSPORT_KEY(type_, member, key_file),                                         \
-         .example = "/etc/windrow/gw.key",                                                         \
-         .help = "the key of cert_file, without a passphrase"},                                    \
-        {.name = "compress",                                                                       \
-         .type = CONFIG_CHOICE,                                                                    \
-         .offset = TRANSPORT_KEY(type_, member, compress),                                         \
-         .fallback = "none",                                                                       \
-         .choices = transport_compress_choices,                                                    \
-         .help = "compression of request bodies"},                                                 \
-        {.name = "timeout",                                                                        \
-         .type = CONFIG_DURATION,                                                                  \
-         .offset = TRANSPORT_KEY(type_, member, timeout_ms),                                       \
-         .fallback = "60 s",                                                                       \
-         .min = 1000,                                                                              \
-         .max = 600000,                                                                            \
-         .help = "longest time a request may take as a whole"},                                    \
+    {                                                                                              \
+        .name = "key_file", .type = CONFIG_PRIVATE_FILE,                                           \
+        .offset = TRANSPORT_KEY(type_, member, key_file), .example = "/etc/windrow/gw.key",        \
+        .help = "the key of cert_file, without a passphrase"                                       \
+    }
+
+#define TRANSPORT_COMPRESS_KEY(type_, member, fallback_, choices_)                                 \
+    {                                                                                              \
+        .name = "compress", .type = CONFIG_CHOICE,                                                 \
+        .offset = TRANSPORT_KEY(type_, member, compress), .fallback = fallback_,                   \
+        .choices = choices_, .help = "compression of request bodies"                               \
+    }
+
+/* How long to wait, and which HTTP. */
+#define TRANSPORT_LINE_KEYS(type_, member)                                                         \
+    {.name = "timeout",                                                                            \
+     .type = CONFIG_DURATION,                                                                      \
+     .offset = TRANSPORT_KEY(type_, member, timeout_ms),                                           \
+     .fallback = "60 s",                                                                           \
+     .min = 1000,                                                                                  \
+     .max = 600000,                                                                                \
+     .help = "longest time a request may take as a whole"},                                        \
         {.name = "connect_timeout",                                                                \
          .type = CONFIG_DURATION,                                                                  \
          .offset = TRANSPORT_KEY(type_, member, connect_timeout_ms),                               \
@@ -59,3 +67,9 @@
         .name = "http2", .type = CONFIG_BOOL, .offset = TRANSPORT_KEY(type_, member, http2),       \
         .fallback = "no", .help = "offer HTTP/2"                                                   \
     }
+
+/* All of them but url, which not every type has. */
+#define TRANSPORT_CONFIG_KEYS(type_, member)                                                       \
+    TRANSPORT_TOKEN_KEYS(type_, member), TRANSPORT_TLS_KEYS(type_, member),                        \
+        TRANSPORT_COMPRESS_KEY(type_, member, "none", transport_compress_choices),                 \
+        TRANSPORT_LINE_KEYS(type_, member)
