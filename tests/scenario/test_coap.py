@@ -181,6 +181,28 @@ def test_keys(tmp_path):
     assert gateway.device("wrong")["last_good"] is None
 
 
+def test_scan_prints_sections_that_work(tmp_path):
+    """What `windrow scan` prints is read back as a configuration."""
+    plain, secure = free_ports(), free_ports()
+    mast(tmp_path, plain)
+    mast(tmp_path, secure, "--psk", "gw1:topsecret", name="secure")
+    gateway = Gateway(tmp_path)
+    gateway.write()
+    status, output, errors = gateway.cli("scan", f"coap://127.0.0.1:{plain}")
+    assert status == 0, errors
+    assert "mode = observe" in output and "point.wind_speed = senml wind_speed" in output
+    gateway.text = lambda text=gateway.text: text() + output
+    gateway.start()
+    for name in ("coap-1", "coap-2"):
+        wait_good(gateway, name)
+    hosts = gateway.json("scan", f"coaps://localhost:{secure}", "--psk", "gw1:topsecret")
+    senml = next(one for one in hosts[0]["resources"] if one["path"] == "/senml")
+    assert senml["observable"] and 112 in senml["formats"] and "ok" in senml["names"]
+    assert gateway.cli("scan", f"coaps://localhost:{secure}", "--psk", "gw1:nope")[0] == 1
+    assert gateway.cli("scan", f"coap://127.0.0.1:{free_ports()}", "--timeout", "300")[0] == 1
+    assert gateway.cli("scan", "10.1.0.50")[0] == 2
+
+
 # ---- an observation outlives everything ----
 
 

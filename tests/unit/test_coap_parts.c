@@ -1,6 +1,7 @@
 /* The pure parts of the CoAP driver: addresses, keys, points, whose a post is, which posts were
  * seen, and the way from records to scans. */
 #include "drivers/coap/harvest.h"
+#include "drivers/coap/links.h"
 #include "drivers/coap/recent.h"
 #include "drivers/coap/route.h"
 #include "drivers/coap/settings.h"
@@ -166,6 +167,43 @@ static void whose_a_post_is(void **state)
             assert_true(is(route.device, route.device_len, cases[i].device));
             assert_string_equal(route.rest, cases[i].rest);
         }
+    }
+}
+
+/* RFC 6690 section 5, and what hostile devices write. */
+static void lists_of_resources(void **state)
+{
+    (void)state;
+    const char *text = "</sensors>;ct=40;title=\"a, b; c\",</sensors/temp>;rt=\"temperature-c\";"
+                       "if=\"sensor\";obs, </senml>;ct=\"110 112\";obs,"
+                       "<http://www.example.com/x>;anchor=\"/sensors\",</t>;rel=alternate";
+    size_t len = strlen(text);
+    struct link link;
+    assert_int_equal(link_next(&text, &len, &link), 0);
+    assert_string_equal(link.path, "/sensors");
+    assert_true(link_has_format(&link, 40) && !link.observable);
+    assert_int_equal(link_next(&text, &len, &link), 0);
+    assert_string_equal(link.type, "temperature-c");
+    assert_true(link.observable);
+    assert_int_equal(link_next(&text, &len, &link), 0);
+    assert_true(link_has_format(&link, 110) && link_has_format(&link, 112));
+    assert_int_equal(link_next(&text, &len, &link), 0);
+    assert_string_equal(link.path, "/t");
+    assert_int_equal(link_next(&text, &len, &link), -ENOENT);
+    assert_int_equal(len, 0);
+    static const char *const hostile[] = {
+        "",      "x",
+        "<",     "</a",
+        "</\n>", "</a b>",
+        "<>",    "</a>x</b>;\"",
+        ",,,",   "</\xff>;ct=\"99999999999 1 2 3 4 5 6 7 8 9 10\""};
+    for (size_t i = 0; i < ARRAY_SIZE(hostile); i++) {
+        text = hostile[i];
+        len = strlen(text);
+        for (int links = 0; link_next(&text, &len, &link) == 0; links++) {
+            assert_true(links < 2 && link.format_count <= LINK_FORMATS_MAX);
+        }
+        assert_int_equal(len, 0);
     }
 }
 
@@ -355,6 +393,7 @@ int main(void)
         cmocka_unit_test(posts_across_a_crash),
         cmocka_unit_test(records_to_scans),
         cmocka_unit_test(harvest_bound),
+        cmocka_unit_test(lists_of_resources),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
