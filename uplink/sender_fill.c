@@ -1,5 +1,6 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
+#include "gateway/store/store_clock.h"
 #include "uplink/sender_loop.h"
 
 #include <errno.h>
@@ -75,7 +76,7 @@ static unsigned due_streams(const struct sender *s, enum lane_due why)
 static bool take(struct sender *s, struct flight *f, enum store_lane lane, enum stream stream)
 {
     int64_t max_age_ms = s->common->max_age_ms;
-    int64_t expired = max_age_ms > 0 ? clock_wall_ms() - max_age_ms : INT64_MIN;
+    int64_t expired = max_age_ms > 0 ? store_age_now_ms(s->store) - max_age_ms : INT64_MIN;
     bool got = false;
     int r = flight_take(f, s->store, s->reader, s->selector, lane, stream, s->records_max,
                         s->part_max, expired, &got);

@@ -1,4 +1,5 @@
 #include "gateway/base/clock.h"
+#include "gateway/store/store_clock.h"
 #include "uplink/sender_loop.h"
 
 enum { ETA_SAMPLE_MS = 2000 };
@@ -66,7 +67,7 @@ void sender_status(struct sender *sender, struct sender_status *ret_status)
     *ret_status = sender->status;
     int64_t oldest_ms = sender->oldest_ms, retry_at_ms = sender->retry_at_ms;
     pthread_mutex_unlock(&sender->lock);
-    int64_t age_ms = oldest_ms != 0 ? clock_wall_ms() - oldest_ms : 0;
+    int64_t age_ms = oldest_ms != 0 ? store_now_ms(sender->store) - oldest_ms : 0;
     ret_status->lag_s = age_ms > 0 ? age_ms / 1000 : 0;
     int64_t left_ms = retry_at_ms - clock_mono_ms();
     ret_status->retry_in_ms = left_ms > 0 ? left_ms : 0;

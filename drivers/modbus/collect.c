@@ -33,18 +33,19 @@ void collect_finish(struct collect *collect)
 
 void collect_begin(struct collect *collect)
 {
-    collect->scan->time_ms = 0;
+    collect->scan->time_ms = 0; /* the pipeline's to say */
+    collect->scan->boot_ms = 0;
     collect->scan->count = 0;
     collect->scan->text_len = 0;
 }
 
 void collect_values(struct collect *collect, const struct plan *plan,
-                    const struct plan_request *request, const uint8_t *data, int64_t time_ms)
+                    const struct plan_request *request, const uint8_t *data, int64_t boot_ms)
 {
     struct scan *scan = collect->scan;
     bool bits = registers_table_has_bits(request->table);
-    if (scan->time_ms == 0) {
-        scan->time_ms = time_ms;
+    if (scan->boot_ms == 0) {
+        scan->boot_ms = boot_ms;
     }
     for (unsigned i = 0; i < request->parts; i++) {
         const struct plan_part *part = &plan->parts[request->part + i];

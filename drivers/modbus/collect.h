@@ -19,10 +19,10 @@ void collect_finish(struct collect *collect);
 /* Begins a new scan. */
 void collect_begin(struct collect *collect);
 
-/* The reply of a request: its values on the wire. time_ms becomes the scan's when it is the first
+/* The reply of a request: its values on the wire. boot_ms becomes the scan's when it is the first
  * of the round. */
 void collect_values(struct collect *collect, const struct plan *plan,
-                    const struct plan_request *request, const uint8_t *data, int64_t time_ms);
+                    const struct plan_request *request, const uint8_t *data, int64_t boot_ms);
 
 /* The points of a request that brought nothing. */
 void collect_bad(struct collect *collect, const struct plan *plan,

@@ -262,8 +262,8 @@ static void on_busy_over(struct schedule_timer *timer)
 static void on_values(struct poller *poller, const struct session_result *result)
 {
     struct plan_request *request = &poller->plan.requests[poller->at];
-    int64_t time_ms = poller->answers == 0 ? clock_wall_ms() : 0;
-    collect_values(&poller->collect, &poller->plan, request, result->data, time_ms);
+    int64_t boot_ms = poller->answers == 0 ? clock_boot_ms() : 0;
+    collect_values(&poller->collect, &poller->plan, request, result->data, boot_ms);
     if (request->parts == 1 && poller->plan.parts[request->part].named) {
         struct plan_part *part = &poller->plan.parts[request->part];
         part->named = false;

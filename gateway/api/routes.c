@@ -6,7 +6,7 @@
 #include "gateway/api/query.h"
 #include "gateway/api/reply.h"
 #include "gateway/api/views.h"
-#include "gateway/base/clock.h"
+#include "gateway/store/store_clock.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -94,33 +94,36 @@ static void get_live(struct call *call)
 }
 
 /* A time or a span by its parameter; an absent one leaves *ret_ms as it was. */
-static int take_time(const struct query *query, const char *name, bool span, int64_t *ret_ms)
+static int take_time(const struct query *query, const char *name, bool span, int64_t now_ms,
+                     int64_t *ret_ms)
 {
     const char *text = query_value(query, name);
     if (text == NULL) {
         return 0;
     }
-    return span ? query_parse_span(text, ret_ms) : query_parse_time(text, clock_wall_ms(), ret_ms);
+    return span ? query_parse_span(text, ret_ms) : query_parse_time(text, now_ms, ret_ms);
 }
 
 static void get_history(struct call *call)
 {
     const char *point = query_value(call->query, "point");
-    struct history_query query = {.to_ms = clock_wall_ms() + 1};
+    const struct api_host *host = call->routes->host;
+    int64_t now_ms = store_now_ms(host->store(host->user));
+    struct history_query query = {.to_ms = now_ms + 1};
     int64_t last_ms = 3600 * 1000;
     if (point == NULL || strlen(point) >= sizeof query.point) {
         reply_error(call->request, 400, "bad_query", "point=DEVICE.POINT is missing or too long");
         return;
     }
     snprintf(query.point, sizeof query.point, "%s", point);
-    if (take_time(call->query, "to", false, &query.to_ms) < 0 ||
-        take_time(call->query, "last", true, &last_ms) < 0) {
+    if (take_time(call->query, "to", false, now_ms, &query.to_ms) < 0 ||
+        take_time(call->query, "last", true, now_ms, &last_ms) < 0) {
         reply_error(call->request, 400, "bad_query", "`to` or `last` is no time");
         return;
     }
     query.from_ms = query.to_ms - last_ms;
-    if (take_time(call->query, "from", false, &query.from_ms) < 0 ||
-        take_time(call->query, "bin", true, &query.bin_ms) < 0) {
+    if (take_time(call->query, "from", false, now_ms, &query.from_ms) < 0 ||
+        take_time(call->query, "bin", true, now_ms, &query.bin_ms) < 0) {
         reply_error(call->request, 400, "bad_query",
                     "`from` is no time, or `bin` no span: 2026-01-31T10:30:00Z, -2h, 10 min");
         return;

@@ -1,6 +1,7 @@
 #include "gateway/api/roster.h"
 #include "gateway/api/views.h"
 #include "gateway/base/clock.h"
+#include "gateway/store/store_clock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -257,8 +258,11 @@ int view_metrics(const struct api_host *host, bool points, struct buffer *b)
     number(b, 1);
     single(b, "uptime_seconds", "gauge", "since the gateway started",
            (double)(clock_boot_ms() - host->started_boot_ms) / 1e3);
-    single(b, "clock_synchronised", "gauge", "1 while the kernel holds the clock for right",
-           clock_synchronised() ? 1 : 0);
+    struct store_clock clock;
+    store_clock(host->store(host->user), &clock);
+    single(b, "clock_synchronised", "gauge", "1 while the clock is held for right",
+           clock.vouched || clock.sure ? 1 : 0);
+    single(b, "clock_held_readings", "gauge", "that wait for it", (double)clock.held);
     struct pipeline_stats stats;
     pipeline_stats(host->pipeline(host->user), &stats);
     single(b, "queue_readings", "gauge", "between the field and the store",

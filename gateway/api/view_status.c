@@ -1,6 +1,7 @@
 #include "gateway/api/roster.h"
 #include "gateway/api/views.h"
 #include "gateway/base/clock.h"
+#include "gateway/store/store_clock.h"
 
 #include <errno.h>
 #include <math.h>
@@ -114,6 +115,23 @@ static void write_pipeline(struct json_out *out, struct pipeline *pipeline)
     json_out_close(out, '}');
 }
 
+/* synchronised: the times of readings are right, by whoever vouches for them. */
+static void write_clock(struct json_out *out, struct store *store, bool trusted)
+{
+    struct store_clock clock;
+    store_clock(store, &clock);
+    bool vouched = clock.known ? clock.vouched : trusted || clock_synchronised();
+    json_out_open(out, "clock", '{');
+    json_out_bool(out, "synchronised", vouched || clock.sure);
+    json_out_text(out, "state",
+                  vouched      ? (trusted ? "trusted" : "synchronised")
+                  : clock.sure ? "holding"
+                               : "waiting");
+    json_out_uint(out, "held", clock.held);
+    json_out_int(out, "wait_s", clock.wait_ms / 1000);
+    json_out_close(out, '}');
+}
+
 int view_status(const struct api_host *host, struct buffer *b)
 {
     auto_roster struct roster roster = {0};
@@ -126,13 +144,12 @@ int view_status(const struct api_host *host, struct buffer *b)
     const struct config *config = host->config(host->user);
     json_out_open(&out, NULL, '{');
     json_out_text(&out, "gateway", config->gateway->name);
+    bool trusted = config->gateway->clock == CONFIG_CLOCK_TRUSTED;
     config_unref(config);
     json_out_text(&out, "version", WINDROW_VERSION);
     json_out_int(&out, "uptime_s", (clock_boot_ms() - host->started_boot_ms) / 1000);
     json_out_time(&out, "time", clock_wall_ms());
-    json_out_open(&out, "clock", '{');
-    json_out_bool(&out, "synchronised", clock_synchronised());
-    json_out_close(&out, '}');
+    write_clock(&out, store, trusted);
     write_devices(&out, &roster);
     write_store(&out, store);
     write_uplinks(&out, &roster);

@@ -12,7 +12,7 @@
 
 /* The clocks in a test's hand; read without locks, so tests move them while threads stand still. */
 static _Atomic bool held;
-static _Atomic int64_t held_wall_ms, held_mono_ns;
+static _Atomic int64_t held_wall_ms, held_mono_ns, held_offset_ms;
 static _Atomic bool held_synchronised = true;
 static _Atomic uint8_t held_boot;
 
@@ -48,7 +48,7 @@ int64_t clock_offset_ms(void)
     enum { TRIES = 4 };
     static const int64_t at_one_moment_ns = 100000;
     if (held) {
-        return held_wall_ms - held_mono_ns / 1000000;
+        return held_offset_ms; /* the other two are not moved at one moment */
     }
     int64_t best_ns = INT64_MAX, offset_ns = 0;
     for (int i = 0; i < TRIES && best_ns > at_one_moment_ns; i++) {
@@ -105,6 +105,7 @@ void clock_hold(int64_t wall_ms, int64_t mono_ns)
 {
     held_wall_ms = wall_ms;
     held_mono_ns = mono_ns;
+    held_offset_ms = wall_ms - mono_ns / 1000000;
     held = true;
 }
 

@@ -58,7 +58,7 @@ struct reading {
 struct scan {
     uint64_t seq;      /* within its device and stream, from 1 */
     int64_t time_ms;   /* UTC; of an aggregate: the start of its window */
-    int64_t boot_ms;   /* when it was taken, CLOCK_BOOTTIME; 0 for aggregates */
+    int64_t boot_ms;   /* CLOCK_BOOTTIME at time_ms; of an aggregate 0: on no clock of this boot */
     uint32_t device;   /* the store's device id */
     uint32_t window_s; /* of an aggregate, otherwise 0 */
     uint16_t stream;   /* enum stream */

@@ -35,12 +35,25 @@ static void show_gateway(const json_t *answer)
     heading("Gateway");
     printf("%s, windrow %s, up %s\n", answer_text(answer, "gateway"),
            answer_text(answer, "version"), buffer_text(&b));
+}
+
+static void show_clock(const json_t *clock)
+{
+    const char *state = answer_text(clock, "state");
     heading("Clock");
-    if (json_is_true(json_object_get(json_object_get(answer, "clock"), "synchronised"))) {
+    if (strcmp(state, "synchronised") == 0) {
         puts("synchronised");
+    } else if (strcmp(state, "trusted") == 0) {
+        puts("trusted: taken for right, as [gateway] clock says");
+    } else if (strcmp(state, "holding") == 0) {
+        puts("was synchronised, and has not been set since: times are right");
     } else {
-        printf("%snot synchronised%s: readings are marked uncertain (NTP?)\n", tone_code(TONE_WARN),
-               tone_code(TONE_PLAIN));
+        auto_buffer struct buffer wait = {0};
+        text_span(&wait, answer_int(clock, "wait_s"));
+        printf("%snot synchronised%s: %lld readings wait for it up to %s, then go out uncertain "
+               "(NTP?)\n",
+               tone_code(TONE_WARN), tone_code(TONE_PLAIN), (long long)answer_int(clock, "held"),
+               buffer_text(&wait));
     }
 }
 
@@ -204,6 +217,7 @@ static void show_ledger(const json_t *answer)
 static void show(const json_t *answer)
 {
     show_gateway(answer);
+    show_clock(json_object_get(answer, "clock"));
     show_devices(answer);
     show_store(answer);
     show_uplinks(answer);

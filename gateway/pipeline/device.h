@@ -84,10 +84,12 @@ void device_report_error(struct device *device, enum device_error error, int det
 /* The last error in a technician's words: "timeout: no answer within 500 ms". */
 void device_describe_error(const struct device *device, char *text, size_t size);
 
-/* Hands a scan over to the pipeline: takes the next seq (stream raw), stamps boot_ms and, when it
- * is 0, time_ms, and copies the scan into the queue. Never blocks; any thread, but one at a time
- * for a device. -ENOBUFS: the queue is at its bound, the readings are counted as dropped (overrun).
- * -EINVAL: a point, kind or text is out of bounds, nothing was taken. */
+/* Hands a scan over to the pipeline: takes the next seq (stream raw), stamps it, and copies it into
+ * the queue. Its time is that of boot_ms where the driver set one (CLOCK_BOOTTIME, when it was
+ * taken; 0 afterwards), or time_ms where the sender gave one, or now when both are 0. Never blocks;
+ * any thread, but one at a time for a device. -ENOBUFS: the queue is at its bound, the readings are
+ * counted as dropped (overrun). -EINVAL: a point, kind or text is out of bounds, nothing was taken.
+ */
 must_check int scan_submit(struct device *device, struct scan *scan);
 
 /* The same for a pushed scan whose sender waits: `durable` is called once on the pipeline thread

@@ -20,6 +20,7 @@ void emit_window(struct pipeline *p, struct track *track, struct window *w)
 {
     for (size_t at = 0; at < w->count;) {
         window_result(w, &at, SCAN_READINGS_MAX, p->scratch);
+        p->scratch->boot_ms = p->scratch->time_ms - p->clock.offset_ms;
         if (p->scratch->count > 0 && emit_scan(p, track, p->scratch) < 0) {
             break; /* said by pipeline_append() */
         }
@@ -51,8 +52,7 @@ int emit_event(struct pipeline *p, struct track *track, const char *kind, const 
     if (scan == NULL) {
         return -ENOMEM;
     }
-    scan->time_ms = clock_wall_ms();
-    scan->boot_ms = clock_boot_ms();
+    pipeline_stamp(p, scan);
     scan->stream = STREAM_EVENT;
     scan->count = 2;
     scan->text_len = (uint32_t)(kind_len + text_len);

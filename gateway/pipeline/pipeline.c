@@ -27,7 +27,7 @@ int pipeline_create(struct store *store, const struct config *config,
     }
     p->store = store;
     p->config = config_ref(config);
-    p->clock_offset_ms = clock_wall_ms() - clock_boot_ms();
+    pipeline_clock_init(p);
     p->scratch = calloc(1, scan_size_for(SCAN_READINGS_MAX, 0));
     int r = p->scratch == NULL ? -ENOMEM : queue_create(PIPELINE_QUEUE_READINGS, &p->queue);
     if (r == 0) {
@@ -181,8 +181,7 @@ static struct track *gateway_track(struct pipeline *p)
     return track;
 }
 
-static void record_event(struct pipeline *p, struct device *device, const char *kind,
-                         const char *text)
+void pipeline_record(struct pipeline *p, struct device *device, const char *kind, const char *text)
 {
     struct track *track = device != NULL ? device->pipeline_data : NULL;
     track = track != NULL ? track : gateway_track(p);
@@ -195,25 +194,8 @@ static void record_event(struct pipeline *p, struct device *device, const char *
 static void process_event(struct pipeline *p, struct queue_entry *entry)
 {
     const char *kind = (const char *)entry->payload;
-    record_event(p, entry->device, kind, kind + strlen(kind) + 1);
+    pipeline_record(p, entry->device, kind, kind + strlen(kind) + 1);
     device_unref(entry->device);
-}
-
-/* A jump of wall against boot time: windows mend themselves (see window.h), but somebody who reads
- * the data later must be able to see why a count is short. */
-static void watch_clock(struct pipeline *p)
-{
-    int64_t offset_ms = clock_wall_ms() - clock_boot_ms();
-    int64_t step_ms = offset_ms - p->clock_offset_ms;
-    p->clock_offset_ms = offset_ms;
-    if (llabs(step_ms) < PIPELINE_CLOCK_STEP_MS) {
-        return;
-    }
-    char text[80];
-    snprintf(text, sizeof text, "the clock was set %s by %lld ms", step_ms > 0 ? "forward" : "back",
-             (long long)llabs(step_ms));
-    log_warning("%s", text);
-    record_event(p, NULL, "clock-step", text);
 }
 
 /* What only the store's writer may do. */
@@ -288,7 +270,8 @@ static void settle_pushes(struct pipeline *p, int error)
 
 void pipeline_commit(struct pipeline *p)
 {
-    int64_t now_ms = clock_wall_ms(), mono_ms = clock_mono_ms();
+    pipeline_mind_clock(p);
+    int64_t now_ms = pipeline_now_ms(p), mono_ms = clock_mono_ms();
     tracks_close_over(p, now_ms);
     for (size_t i = 0; i < p->track_count; i++) {
         track_count_overruns(p, p->tracks[i]);
@@ -324,7 +307,7 @@ static void drain(struct pipeline *p)
 
 void pipeline_turn(struct pipeline *p)
 {
-    watch_clock(p);
+    pipeline_watch_clock(p);
     drain(p);
     if (clock_mono_ms() >= p->commit_due_ms) {
         pipeline_commit(p);
@@ -353,7 +336,10 @@ static void *run(void *arg)
 int pipeline_start(struct pipeline *p)
 {
     drain(p);
+    store_hold_since(p->store, INT64_MIN); /* until it is known what open windows need */
+    pipeline_mind_clock(p);
     pipeline_restore(p);
+    p->clock.started = true;
     p->commit_due_ms = clock_mono_ms() + store_commit_interval_ms(p->store);
     int r = pthread_create(&p->thread, NULL, run, p);
     p->running = r == 0;

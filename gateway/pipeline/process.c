@@ -98,6 +98,7 @@ void process_scan(struct pipeline *p, struct queue_entry *entry)
         return;
     }
     order_seq(track, scan);
+    pipeline_restamp(p, scan);
     for (size_t i = 0; i < scan->count; i++) {
         scale_reading(&track->config->points.list[scan->readings[i].point], &scan->readings[i]);
     }

@@ -21,6 +21,9 @@ void pipeline_note_name(const struct config_aggregate *aggregate, char name[PIPE
     snprintf(name, PIPELINE_NOTE_SIZE, "closed_until.%s", aggregate->name);
 }
 
+/* A note further back is one of a clock that was wrong. */
+static const int64_t notes_kept_ms = (int64_t)3650 * 86400000;
+
 /* From when on a window of this aggregate may still be without its result. */
 static int64_t rebuild_from(struct pipeline *p, const struct config_aggregate *aggregate,
                             int64_t now_ms)
@@ -28,8 +31,9 @@ static int64_t rebuild_from(struct pipeline *p, const struct config_aggregate *a
     char name[PIPELINE_NOTE_SIZE];
     pipeline_note_name(aggregate, name);
     int64_t noted_ms;
-    if (store_note(p->store, name, &noted_ms)) {
-        return noted_ms;
+    if (store_note(p->store, name, &noted_ms) &&
+        noted_ms + p->clock.notes_moved_ms > now_ms - notes_kept_ms) {
+        return noted_ms + p->clock.notes_moved_ms;
     }
     int64_t start_ms = window_floor(now_ms, aggregate->window_ms);
     return start_ms > now_ms - PIPELINE_REBUILD_MS ? start_ms : now_ms - PIPELINE_REBUILD_MS;
@@ -63,10 +67,13 @@ static int see_result(void *user, const struct scan *scan)
 
 static void keep_result(struct rebuild *rebuild, struct track *track, struct window *w)
 {
-    struct scan *scan = rebuild->pipeline->scratch;
+    struct pipeline *p = rebuild->pipeline;
+    struct scan *scan = p->scratch;
     for (size_t at = 0; at < w->count;) {
         window_result(w, &at, SCAN_READINGS_MAX, scan);
         scan->device = track->id;
+        /* Of this clock's time: it moves with it. What an earlier boot left has its time. */
+        scan->boot_ms = w->end_ms > p->clock.anchored_ms ? scan->time_ms - p->clock.offset_ms : 0;
         if (scan->count > 0) {
             buffer_add(&rebuild->results, scan, scan_size(scan));
         }
@@ -205,7 +212,7 @@ static int make_tracks(struct pipeline *p)
 static void rebuild_windows(struct pipeline *p)
 {
     int64_t started_ms = clock_mono_ms();
-    struct rebuild rebuild = {.pipeline = p, .now_ms = clock_wall_ms()};
+    struct rebuild rebuild = {.pipeline = p, .now_ms = pipeline_now_ms(p)};
     int64_t longest_ms, from_ms = set_back(p, rebuild.now_ms, &longest_ms);
     int r = store_history(p->store, STREAM_AGGREGATE, 0, from_ms - longest_ms, INT64_MAX,
                           see_result, &rebuild);

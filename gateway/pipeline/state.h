@@ -4,6 +4,7 @@
  * the queue and the live view, which lock themselves, and the atomic figures. */
 #pragma once
 
+#include "gateway/pipeline/clock.h"
 #include "gateway/pipeline/latest.h"
 #include "gateway/pipeline/pipeline.h"
 #include "gateway/pipeline/queue.h"
@@ -19,7 +20,6 @@ enum {
     PIPELINE_REBUILD_MS = 60 * 60 * 1000, /* raw kept for open windows; longer ones restart short */
     PIPELINE_HOLD_MOVES_MS = 60 * 1000,   /* how often that bound follows the clock */
     PIPELINE_REFUSED_SAID_MS = 60 * 1000, /* between two lines on readings not taken */
-    PIPELINE_CLOCK_STEP_MS = 2000,        /* a jump of the wall clock that is reported */
 };
 
 /* What the pipeline knows of a device, by its id in the store. It outlives the device object until
@@ -56,9 +56,9 @@ struct pipeline {
     struct pending_push pushes[QUEUE_PUSHES_MAX];
     size_t push_count;
     int64_t commit_due_ms, hold_moved_ms; /* monotonic */
-    int64_t clock_offset_ms;              /* wall - boot */
-    bool windows_moved;                   /* closed_until is to be noted */
-    int64_t refused_said_ms;              /* monotonic */
+    struct pipeline_clock clock;
+    bool windows_moved;      /* closed_until is to be noted */
+    int64_t refused_said_ms; /* monotonic */
     pthread_t thread;
     bool running;
     _Atomic bool stopping;
@@ -92,6 +92,10 @@ void pipeline_note_name(const struct config_aggregate *aggregate, char name[PIPE
 /* Notes how far windows are closed, and holds the raw scans that open ones need. */
 void tracks_note(struct pipeline *p, int64_t now_ms);
 
+/* Closes all open windows where the clock stands, before it is moved; and opens them anew after. */
+void tracks_cut(struct pipeline *p, int64_t now_ms);
+void tracks_reopen(struct pipeline *p, int64_t now_ms);
+
 /* emit.c: into the aggregate and event streams. */
 /* With the next seq of the stream it names. */
 must_check int emit_scan(struct pipeline *p, struct track *track, struct scan *scan);
@@ -112,3 +116,5 @@ void pipeline_restore(struct pipeline *p);
 /* pipeline.c, for tests too: works off what is in the queue, and commits when that is due. */
 void pipeline_turn(struct pipeline *p);
 void pipeline_commit(struct pipeline *p);
+/* An event of the gateway itself, or of the device; said when it cannot be stored. */
+void pipeline_record(struct pipeline *p, struct device *device, const char *kind, const char *text);

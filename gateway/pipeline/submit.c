@@ -30,8 +30,7 @@ int scan_submit_pushed(struct device *device, struct scan *scan,
     if (!scan_valid(device, scan)) {
         return -EINVAL;
     }
-    scan->boot_ms = clock_boot_ms();
-    scan->time_ms = scan->time_ms != 0 ? scan->time_ms : clock_wall_ms();
+    pipeline_stamp(device->pipeline, scan);
     scan->stream = STREAM_RAW;
     scan->window_s = 0;
     scan->device = device->id;
@@ -43,6 +42,7 @@ int scan_submit_pushed(struct device *device, struct scan *scan,
                                .durable = durable,
                                .user = user};
     int r = queue_push(device->pipeline->queue, &head, scan, scan_size(scan));
+    scan->boot_ms = 0; /* drivers use their scans again */
     if (r < 0) {
         atomic_fetch_add_explicit(&device->overrun_readings, scan->count, memory_order_relaxed);
         atomic_fetch_add_explicit(&device->pipeline->overruns, scan->count, memory_order_relaxed);

@@ -187,7 +187,7 @@ static void drop_windows(struct pipeline *p, struct track *track, int64_t now_ms
 int track_set_aggregates(struct pipeline *p, struct track *track, const struct config *config,
                          bool cut)
 {
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = pipeline_now_ms(p);
     size_t count = 0;
     struct window **windows = calloc(config->aggregate_count + 1, sizeof(struct window *));
     int r = windows == NULL ? -ENOMEM : 0;
@@ -252,7 +252,7 @@ static void join_seqs(struct track *track, struct device *device)
 int track_configure(struct pipeline *p, struct track *track, const struct config *owner,
                     const struct config_device *config)
 {
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = pipeline_now_ms(p);
     bool known = track->config != NULL;
     bool same = known && same_points(&track->config->points, &config->points);
     if (known && !same) {
@@ -330,7 +330,7 @@ static void feed_window(struct pipeline *p, struct track *track, struct window *
 
 void track_feed(struct pipeline *p, struct track *track, const struct scan *scan)
 {
-    int64_t now_ms = track->window_count > 0 ? clock_wall_ms() : 0;
+    int64_t now_ms = track->window_count > 0 ? pipeline_now_ms(p) : 0;
     for (size_t i = 0; i < track->window_count; i++) {
         feed_window(p, track, track->windows[i], scan, now_ms);
     }
@@ -362,6 +362,35 @@ void tracks_close_over(struct pipeline *p, int64_t now_ms)
             i++;
         }
     }
+}
+
+void tracks_cut(struct pipeline *p, int64_t now_ms)
+{
+    for (size_t i = 0; i < p->track_count; i++) {
+        struct track *track = p->tracks[i];
+        for (size_t k = 0; k < track->window_count; k++) {
+            struct window *w = track->windows[k];
+            if (w->open && (!window_is_empty(w) || now_ms >= w->end_ms)) {
+                window_cut(w, now_ms);
+                emit_window(p, track, w);
+            }
+        }
+    }
+}
+
+void tracks_reopen(struct pipeline *p, int64_t now_ms)
+{
+    for (size_t i = 0; i < p->track_count; i++) {
+        const struct track *track = p->tracks[i];
+        for (size_t k = 0; k < track->window_count; k++) {
+            struct window *w = track->windows[k];
+            if (w->open && track->device != NULL) {
+                window_open_rest(w, now_ms);
+            }
+            w->open &= track->device != NULL;
+        }
+    }
+    p->windows_moved = true;
 }
 
 /* The earliest start of this aggregate's open windows. */

@@ -259,9 +259,17 @@ static int change(struct store *store, struct anchor *fresh, int64_t wait_ms, in
     if (fresh->state == ANCHOR_WAITING && wait_ms == 0) {
         fresh->released = UINT64_MAX;
     }
+    bool waited = anchors_decided(&store->anchors) != UINT64_MAX;
     rc = anchors_add(&store->anchors, fresh);
     if (rc == 0 && store->anchors.count > 1) {
         *ret_moved_ms = store->anchors.list[store->anchors.count - 2].shift_ms;
+    }
+    if (rc == 0 && waited && fresh->state == ANCHOR_SURE) {
+        log_info("clock: synchronised; what was read before moves by %lld ms",
+                 (long long)*ret_moved_ms);
+    } else if (rc == 0 && fresh->state == ANCHOR_WAITING) {
+        log_warning("clock: not synchronised; readings wait for it up to %lld s",
+                    (long long)wait_ms / 1000);
     }
     return rc;
 }

@@ -4,6 +4,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/pipeline/state.h"
 #include "gateway/store/store.h"
+#include "tests/unit/store_clock_fake.inc"
 
 #include <malloc.h>
 #include <math.h>

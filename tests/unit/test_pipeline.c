@@ -3,6 +3,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/pipeline/state.h"
 #include "gateway/store/store.h"
+#include "tests/unit/store_clock_fake.inc"
 
 #include <errno.h>
 #include <math.h>

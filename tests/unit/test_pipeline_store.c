@@ -23,7 +23,7 @@
 enum { DEVICES = 3, WAIT_MS = 20000 };
 
 static const char *const all_points[] = {"*"};
-static const struct config_gateway gateway = {.name = "gw"};
+static const struct config_gateway gateway = {.name = "gw", .clock = CONFIG_CLOCK_TRUSTED};
 static const struct config_aggregate aggregate = {.name = "scada",
                                                   .window_ms = 600000,
                                                   .points = {.items = all_points, .count = 1},
