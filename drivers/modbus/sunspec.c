@@ -94,8 +94,9 @@ bool sunspec_place_point(const struct sunspec_walk *walk, struct registers_point
             continue;
         }
         unsigned end = (unsigned)point->first + point->width;
-        /* Early devices leave the end of a model out. */
-        if (end > (unsigned)place->length + HEAD) {
+        /* Early devices leave the end of a model out; a lying one claims more than there is room.
+         */
+        if (end > (unsigned)place->length + HEAD || place->first + end > UINT16_MAX + 1U) {
             return false;
         }
         point->first = (uint16_t)(place->first + point->first);

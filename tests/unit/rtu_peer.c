@@ -64,6 +64,7 @@ static size_t answer_pdu(struct rtu_peer *peer, uint8_t unit, const struct mbap_
 {
     uint16_t values[MBAP_READ_REGISTERS_MAX];
     uint8_t bits[MBAP_READ_BITS_MAX];
+    const uint16_t *registers = peer->registers;
     switch (request->function) {
     case MBAP_READ_COILS:
     case MBAP_READ_DISCRETES:
@@ -75,8 +76,7 @@ static size_t answer_pdu(struct rtu_peer *peer, uint8_t unit, const struct mbap_
     case MBAP_READ_INPUT:
         for (unsigned i = 0; i < request->count; i++) {
             unsigned at = request->first + i;
-            values[i] = peer->registers != NULL ? peer->registers[at]
-                                                : (uint16_t)(100U * unit + at);
+            values[i] = registers != NULL ? registers[at] : (uint16_t)(100U * unit + at);
         }
         return mbap_reply_registers(pdu, request->function, values, request->count);
     default:

@@ -36,7 +36,7 @@ struct rtu_peer {
     _Atomic int64_t least_gap_ns; /* from the end of a reply to the next request */
     _Atomic unsigned baud;        /* 0: as fast as it goes; else the line is paced, 11 bits */
     int64_t replied_ns;
-    const uint16_t *registers; /* NULL: as above; else 65536 registers of every unit */
+    const uint16_t *_Atomic registers; /* NULL: as above; else 65536 registers of every unit */
 };
 
 void rtu_peer_start(struct rtu_peer *peer);

@@ -24,7 +24,7 @@ struct rig {
     struct registers_point addresses[2];
     struct modbus_settings settings;
     unsigned scans;
-    struct reading last;
+    struct reading last[2]; /* by point */
 };
 
 struct fixture {
@@ -42,8 +42,12 @@ static struct fixture fixture;
 int scan_submit(struct device *device, struct scan *scan)
 {
     struct rig *rig = (struct rig *)device;
-    rig->last = scan->readings[0];
-    rig->scans += scan->readings[0].quality == QUALITY_GOOD;
+    bool good = false;
+    for (unsigned i = 0; i < scan->count; i++) {
+        rig->last[scan->readings[i].point] = scan->readings[i];
+        good = good || scan->readings[i].quality == QUALITY_GOOD;
+    }
+    rig->scans += good;
     return 0;
 }
 
@@ -93,7 +97,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-static struct rig *prepare(struct fixture *f, unsigned unit, int64_t poll_ms)
+static struct rig *prepare_with(struct fixture *f, unsigned unit, int64_t poll_ms,
+                                const char *first, const char *second)
 {
     struct rig *rig = &f->rigs[unit - 1];
     char why[160];
@@ -101,8 +106,7 @@ static struct rig *prepare(struct fixture *f, unsigned unit, int64_t poll_ms)
         .bus = "b1", .unit = unit, .max_gap = 16, .largest_request = 125};
     for (size_t i = 0; i < 2; i++) {
         rig->points[i] = (struct config_point){.name = i == 0 ? "a" : "b",
-                                               .source = i == 0 ? "holding 7 uint16"
-                                                                : "input 20 int32",
+                                               .source = i == 0 ? first : second,
                                                .address = &rig->addresses[i],
                                                .scale = {1, 0},
                                                .every = 1};
@@ -119,6 +123,11 @@ static struct rig *prepare(struct fixture *f, unsigned unit, int64_t poll_ms)
     rig->device.config = &rig->config;
     rig->device.owner = &f->config;
     return rig;
+}
+
+static struct rig *prepare(struct fixture *f, unsigned unit, int64_t poll_ms)
+{
+    return prepare_with(f, unit, poll_ms, "holding 7 uint16", "input 20 int32");
 }
 
 static void run_for(struct fixture *f, int64_t ms)
@@ -156,7 +165,7 @@ static void test_a_dead_unit_costs_its_neighbours_little(void **state)
             assert_int_equal(atomic_load(&f->rigs[i].device.health.state), DEVICE_DEAD);
         } else {
             assert_true(scans >= RUN_MS / POLL_MS * 95 / 100);
-            assert_int_equal(f->rigs[i].last.integer, 100 * (i + 1) + 7);
+            assert_int_equal(f->rigs[i].last[0].integer, 100 * (i + 1) + 7);
         }
     }
     assert_true(f->peer.unit_requests[3] >= 2);
@@ -188,7 +197,7 @@ static void test_health_counts(void **state)
         run_for(f, 20);
     }
     assert_true(atomic_load(framing) > 0);
-    assert_int_equal(rig->last.quality, QUALITY_BAD_CONNECTION);
+    assert_int_equal(rig->last[0].quality, QUALITY_BAD_CONNECTION);
     f->peer.mode = RTU_PEER_GOOD;
 }
 
@@ -271,6 +280,105 @@ static void test_load_of_a_bus(void **state)
     f->config.device_count = 0;
 }
 
+/* A map with a meter behind the common model, at one of the three places. */
+static void lay_out_meter(uint16_t *registers, unsigned base, unsigned common, int16_t watts)
+{
+    memset(registers, 0, 65536 * sizeof(*registers));
+    uint16_t *at = registers + base;
+    *at++ = 0x5375;
+    *at++ = 0x6e53;
+    *at++ = 1;
+    *at++ = (uint16_t)common;
+    at += common;
+    at[0] = 203;
+    at[1] = 105;
+    at[18] = (uint16_t)watts;
+    at[22] = (uint16_t)-1;
+    at[107] = 0xffff;
+}
+
+static void run_until_scans(struct fixture *f, struct rig *rig, unsigned scans)
+{
+    int64_t end_ms = clock_mono_ms() + 20000;
+    while (rig->scans < scans && clock_mono_ms() < end_ms) {
+        run_for(f, 10);
+    }
+    assert_true(rig->scans >= scans);
+}
+
+/* A model is found where it stands; one that is not there makes its points bad, and only those. */
+static void test_models_found_and_missing(void **state)
+{
+    struct fixture *f = *state;
+    static uint16_t map[65536];
+    lay_out_meter(map, 50000, 66, -2070);
+    f->peer.registers = map;
+    struct rig *rig = prepare_with(f, 1, 50, "sunspec 203 W", "sunspec 103 W");
+    assert_int_equal(modbus_rtu_driver.add(f->driver, &rig->device), 0);
+    run_until_scans(f, rig, 3);
+    assert_int_equal(rig->last[0].integer, -2070);
+    assert_int_equal(rig->last[0].exponent, -1);
+    assert_int_equal(rig->last[1].kind, VALUE_NULL);
+    assert_int_equal(rig->last[1].quality, QUALITY_BAD_REFUSED);
+    assert_true(atomic_load(&rig->device.health.errors[DEVICE_ERROR_EXCEPTION]) > 0);
+    struct answer answer = {.request = {.deadline_ms = clock_mono_ms() + 5000, .done = on_answer}};
+    assert_int_equal(modbus_rtu_driver.read_now(f->driver, &rig->device, &answer.request), 0);
+    while (answer.count == 0) {
+        run_for(f, 5);
+    }
+    const json_t *points = json_object_get(answer.result, "points");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(points, 0), "address")),
+                     50002 + 68 + 18);
+    assert_non_null(json_object_get(json_array_get(points, 1), "error"));
+    json_decref(answer.result);
+}
+
+/* Nothing but points of a model that is not there: no polls in vain, and it is said. */
+static void test_nothing_found(void **state)
+{
+    struct fixture *f = *state;
+    static uint16_t map[65536];
+    f->peer.registers = map;
+    struct rig *rig = prepare_with(f, 1, 50, "sunspec 203 W", "sunspec 103 W");
+    assert_int_equal(modbus_rtu_driver.add(f->driver, &rig->device), 0);
+    int64_t end_ms = clock_mono_ms() + 5000;
+    while (atomic_load(&rig->device.health.state) != DEVICE_FAILING && clock_mono_ms() < end_ms) {
+        run_for(f, 10);
+    }
+    assert_int_equal(atomic_load(&rig->device.health.last_error), DEVICE_ERROR_EXCEPTION);
+    unsigned requests = f->peer.requests;
+    assert_int_equal(requests, 3);
+    run_for(f, 500);
+    assert_int_equal(f->peer.requests, requests);
+}
+
+/* The device is exchanged for one that keeps its models elsewhere: they are looked for again when
+ * it is back. */
+static void test_an_exchanged_device(void **state)
+{
+    struct fixture *f = *state;
+    static uint16_t map[65536], other[65536];
+    lay_out_meter(map, 40000, 66, 100);
+    lay_out_meter(other, 0, 65, 200);
+    f->peer.registers = map;
+    struct rig *rig = prepare_with(f, 1, 50, "sunspec 203 W", "holding 40000 uint16");
+    assert_int_equal(modbus_rtu_driver.add(f->driver, &rig->device), 0);
+    run_until_scans(f, rig, 2);
+    assert_int_equal(rig->last[0].integer, 100);
+    f->peer.silent_units = 2;
+    int64_t end_ms = clock_mono_ms() + 10000;
+    while (atomic_load(&rig->device.health.state) != DEVICE_DEAD && clock_mono_ms() < end_ms) {
+        run_for(f, 10);
+    }
+    assert_int_equal(atomic_load(&rig->device.health.state), DEVICE_DEAD);
+    f->peer.registers = other;
+    f->peer.silent_units = 0;
+    while (rig->last[0].integer != 200 && clock_mono_ms() < end_ms + 10000) {
+        run_for(f, 10);
+    }
+    assert_int_equal(rig->last[0].integer, 200);
+}
+
 int main(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
@@ -281,6 +389,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_read_now, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_removal_and_return, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_load_of_a_bus, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_models_found_and_missing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_found, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_an_exchanged_device, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -166,6 +166,14 @@ static void test_chains_that_lie(void **state)
     sunspec_walk_take(&walk, marker);
     take(&walk, 5, 30000);
     assert_true(walk.ended);
+    /* A model that would reach beyond the last address. */
+    sunspec_walk_start(&walk);
+    sunspec_walk_take(&walk, marker);
+    take(&walk, 5, 25520);
+    take(&walk, 203, 105);
+    struct registers_point beyond = point_of("203", "W");
+    assert_true(walk.ended);
+    assert_false(sunspec_place_point(&walk, &beyond));
     /* A model cut short: what lies beyond its end is not there. */
     sunspec_walk_start(&walk);
     sunspec_walk_take(&walk, marker);
