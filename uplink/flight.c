@@ -118,37 +118,75 @@ static const char *dead_because(const struct uplink_verdict *verdict, size_t rec
     return rejected != NULL ? rejected->why : NULL;
 }
 
-/* The scans of one device from next_scan on, at most up to `end`. */
-static int settle_run(struct flight *f, struct store_reader *reader,
-                      const struct uplink_verdict *verdict, size_t part, size_t end,
+static bool goes_again(const struct uplink_verdict *verdict, size_t record)
+{
+    const struct uplink_rejected *rejected = verdict->outcome == UPLINK_DELIVERED
+                                                 ? rejection(verdict, record)
+                                                 : NULL;
+    return rejected != NULL && rejected->again;
+}
+
+/* A part while it is settled. What is put off stays directly before next_scan and from, so that
+ * it and what could not be settled are always one part. */
+struct settling {
+    const struct uplink_verdict *verdict;
+    size_t first, end; /* record that the verdict counts from; scan behind the part */
+    size_t put_off;    /* of scans, and of records */
+};
+
+/* Moves what was put off behind the scans up to `scan` and the records up to `record`, which are
+ * done with. */
+static void advance(struct flight *f, const struct settling *s, size_t scan, size_t record)
+{
+    size_t n = s->put_off;
+    memmove(f->scans + scan - n, f->scans + f->next_scan - n, n * sizeof *f->scans);
+    memmove(f->records + record - n, f->records + f->from - n, n * sizeof *f->records);
+    for (size_t i = 0; i < n; i++) {
+        f->scan_of[record - n + i] = scan - n + i;
+    }
+    f->next_scan = scan;
+    f->from = record;
+}
+
+/* The scans of one device from next_scan on, up to the part's end or one that is put off. */
+static int settle_run(struct flight *f, struct store_reader *reader, struct settling *s,
                       struct flight_result *result)
 {
     size_t i = f->next_scan, record = f->from;
     uint32_t device = f->scans[i]->device;
+    uint64_t readings = 0;
     struct store_settlement run = {
         .stream = f->stream, .device = device, .first_seq = f->scans[i]->seq};
-    for (; i < end && f->scans[i]->device == device; i++) {
+    for (; i < s->end && f->scans[i]->device == device; i++) {
         const struct batch_record *r = NULL;
         const char *why = NULL;
         if (record < f->to && f->scan_of[record] == i) {
+            if (goes_again(s->verdict, record - s->first)) {
+                break;
+            }
             r = &f->records[record];
-            why = dead_because(verdict, record++ - part);
+            why = dead_because(s->verdict, record++ - s->first);
         }
         int e = settle_scan(f, reader, f->scans[i], r, why, &run);
         if (e < 0) {
             return e;
         }
         run.last_seq = f->scans[i]->seq;
+        readings += f->scans[i]->count;
+    }
+    if (i == f->next_scan) { /* put off itself: it stays where it is */
+        s->put_off++;
+        f->next_scan++;
+        f->from++;
+        return 0;
     }
     int e = store_reader_settle(reader, &run);
     if (e < 0) {
         return e;
     }
-    for (; f->next_scan < i; f->next_scan++) {
-        f->readings -= f->scans[f->next_scan]->count;
-    }
-    f->from = record;
+    f->readings -= readings;
     f->encoded = false;
+    advance(f, s, i, record);
     result->delivered += run.fates[FATE_DELIVERED];
     result->dead += run.fates[FATE_DEAD];
     return 0;
@@ -157,14 +195,15 @@ static int settle_run(struct flight *f, struct store_reader *reader,
 static int settle_part(struct flight *f, struct store_reader *reader,
                        const struct uplink_verdict *verdict, struct flight_result *result)
 {
-    size_t end = scans_end(f, f->to), part = f->from;
-    while (f->next_scan < end) {
-        int r = settle_run(f, reader, verdict, part, end, result);
-        if (r < 0) {
-            return r;
-        }
+    struct settling s = {.verdict = verdict, .first = f->from, .end = scans_end(f, f->to)};
+    int r = 0;
+    while (f->next_scan < s.end && r == 0) {
+        r = settle_run(f, reader, &s, result);
     }
-    return 0;
+    f->next_scan -= s.put_off;
+    f->from -= s.put_off;
+    result->put_off = r == 0 ? s.put_off : 0;
+    return r;
 }
 
 static void next_part(struct flight *f)
@@ -267,6 +306,11 @@ int flight_settle(struct flight *f, struct store_reader *reader,
     int r = settle_part(f, reader, verdict, ret);
     if (r < 0) {
         return r;
+    }
+    if (ret->put_off > 0) {
+        f->encoded = false;
+        f->state = FLIGHT_READY;
+        return 0;
     }
     f->cap = f->cap * 2 < f->cap_max ? f->cap * 2 : f->cap_max;
     next_part(f);

@@ -54,6 +54,7 @@ void flight_finish(struct flight *f);
 /* What came of a part, added up for the sender's own counts. */
 struct flight_result {
     uint64_t delivered, dead; /* readings */
+    size_t put_off;           /* records to be sent again: they are the part now */
 };
 
 /* Takes at most max_scans of that lane and stream. 0: `ret_got` says whether there was anything;
@@ -73,9 +74,10 @@ struct batch flight_batch(const struct flight *f, const char *gateway, const cha
 /* Makes the part smaller. too_large: also those that come. False: it is one record already. */
 bool flight_shrink(struct flight *f, bool too_large);
 
-/* Settles the part: all delivered but the rejected ones, which become dead letters; all: the whole
- * part is dead for `why`. Goes on to the next part, or becomes free. An error is the store's; what
- * could not be settled then stays as the part. */
+/* Settles the part: all delivered but the rejected ones, which become dead letters or, when they
+ * are to go again, make up the next part; UPLINK_REJECTED: the whole part is dead for `why`. Goes
+ * on to the next part, or becomes free. An error is the store's; what could not be settled then
+ * stays as the part. */
 must_check int flight_settle(struct flight *f, struct store_reader *reader,
                              const struct uplink_verdict *verdict, struct flight_result *ret);
 

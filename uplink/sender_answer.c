@@ -97,6 +97,10 @@ static void settle(struct sender *s, struct flight *f, const struct uplink_verdi
         return;
     }
     count_result(s, &result, verdict->why);
+    if (result.put_off > 0) {
+        fail(s, f, PACE_ANSWERED, verdict->retry_after_ms, verdict->why);
+        return;
+    }
     learn_size(s, f);
     if (f->state == FLIGHT_FREE) {
         sender_look(s);

@@ -34,6 +34,8 @@ struct batch_record {
     uint16_t selected_count;
 };
 
+struct transport_settings;
+
 struct batch {
     const char *gateway, *store_id;
     enum stream stream;
@@ -47,6 +49,11 @@ struct uplink_request {
     char path[256];        /* appended to the endpoint's URL, "" for none */
     struct buffer headers; /* further header lines, NUL-terminated each: "Name: value" */
     bool compressible;
+
+    /* For transports that ask on their own behalf; encode leaves them NULL. */
+    const char *method; /* NULL: POST */
+    /* Another endpoint, with its TLS files, than that of the settings; valid until `done`. */
+    const struct transport_settings *elsewhere;
 };
 
 struct uplink_reply {
@@ -71,9 +78,10 @@ enum uplink_outcome {
 struct uplink_verdict {
     enum uplink_outcome outcome;
     int64_t retry_after_ms; /* -1: the sender's own backoff */
-    size_t rejected_count;  /* with UPLINK_DELIVERED: these records go to the dead letters */
+    size_t rejected_count;  /* with UPLINK_DELIVERED: these records go to the dead letters ... */
     struct uplink_rejected {
         size_t record; /* index in the batch */
+        bool again;    /* ... but not this one: it is sent again, later */
         char why[96];
     } * rejected;  /* malloc'd, the sender frees it */
     char why[200]; /* in words, for status and log */

@@ -156,8 +156,8 @@ void verdict_bad_data(const struct batch *batch, const struct uplink_reply *repl
     verdict_say(verdict, batch->count > 1 ? UPLINK_SPLIT : UPLINK_REJECTED, reply, what);
 }
 
-int verdict_reject(struct uplink_verdict *verdict, const struct batch *batch, size_t record,
-                   const char *why, size_t len)
+static int note(struct uplink_verdict *verdict, const struct batch *batch,
+                struct uplink_rejected entry)
 {
     if (verdict->rejected == NULL) {
         verdict->rejected = calloc(batch->count, sizeof *verdict->rejected);
@@ -166,23 +166,59 @@ int verdict_reject(struct uplink_verdict *verdict, const struct batch *batch, si
         }
     }
     for (size_t i = 0; i < verdict->rejected_count; i++) {
-        if (verdict->rejected[i].record == record) {
+        struct uplink_rejected *known = &verdict->rejected[i];
+        if (known->record == entry.record) {
+            if (known->again && !entry.again) {
+                *known = entry; /* refused for good in one part: the rest of it does not help */
+            }
             return 0;
         }
     }
-    struct uplink_rejected *to = &verdict->rejected[verdict->rejected_count++];
-    to->record = record;
-    snprintf(to->why, sizeof to->why, "%.*s", (int)(len < sizeof to->why ? len : sizeof to->why),
-             why);
+    verdict->rejected[verdict->rejected_count++] = entry;
     return 0;
+}
+
+static struct uplink_rejected entry_of(size_t record, bool again, const char *why, size_t len)
+{
+    struct uplink_rejected entry = {.record = record, .again = again};
+    size_t max = sizeof entry.why;
+    snprintf(entry.why, max, "%.*s", (int)(len < max ? len : max), why);
+    return entry;
+}
+
+int verdict_reject(struct uplink_verdict *verdict, const struct batch *batch, size_t record,
+                   const char *why, size_t len)
+{
+    return note(verdict, batch, entry_of(record, false, why, len));
+}
+
+int verdict_put_off(struct uplink_verdict *verdict, const struct batch *batch, size_t record,
+                    const char *why, size_t len)
+{
+    return note(verdict, batch, entry_of(record, true, why, len));
 }
 
 void verdict_delivered(struct uplink_verdict *verdict, const struct batch *batch)
 {
+    size_t again = 0;
+    const char *refused = NULL, *put_off = NULL;
+    for (size_t i = 0; i < verdict->rejected_count; i++) {
+        const struct uplink_rejected *one = &verdict->rejected[i];
+        again += one->again;
+        refused = one->again || refused != NULL ? refused : one->why;
+        put_off = one->again && put_off == NULL ? one->why : put_off;
+    }
     verdict->outcome = UPLINK_DELIVERED;
-    if (verdict->rejected_count > 0) {
+    if (refused != NULL) {
         snprintf(verdict->why, sizeof verdict->why, "refused %zu of %zu records: %s",
-                 verdict->rejected_count, batch->count, verdict->rejected[0].why);
+                 verdict->rejected_count - again, batch->count, refused);
+    } else if (again > 0) {
+        snprintf(verdict->why, sizeof verdict->why, "wants %zu of %zu records once more: %s", again,
+                 batch->count, put_off);
+    }
+    if (again == batch->count) {
+        verdict->outcome = UPLINK_RETRY;
+        verdict_forget(verdict);
     }
 }
 

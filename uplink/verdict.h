@@ -31,7 +31,10 @@ void verdict_bad_data(const struct batch *batch, const struct uplink_reply *repl
  * len bytes is cut to what fits. Room for batch->count is made with the first. -ENOMEM. */
 must_check int verdict_reject(struct uplink_verdict *verdict, const struct batch *batch,
                               size_t record, const char *why, size_t len);
-/* Sets DELIVERED, with words when records were rejected. */
+/* The same for a record that the service wants once more. */
+must_check int verdict_put_off(struct uplink_verdict *verdict, const struct batch *batch,
+                               size_t record, const char *why, size_t len);
+/* Sets DELIVERED, with words when records were rejected; RETRY when every one is put off. */
 void verdict_delivered(struct uplink_verdict *verdict, const struct batch *batch);
 /* Nothing is rejected (nor put off) after all. */
 void verdict_forget(struct uplink_verdict *verdict);

@@ -11,6 +11,7 @@
 /* One request's place: its handle is kept, so that buffers and connections are used again. */
 struct slot {
     CURL *easy;
+    const struct transport_settings *settings; /* what the handle is set up for */
     struct curl_slist *lines;
     struct buffer packed, body;
     struct reply_headers headers;
@@ -87,6 +88,26 @@ static CURLcode set_limits(CURL *easy, const struct transport_settings *s)
                             (long)(s->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
 }
 
+static int set_up(struct slot *slot, const struct transport_settings *s)
+{
+    if (slot->settings == s) {
+        return 0;
+    }
+    curl_easy_reset(slot->easy);
+    slot->settings = NULL;
+    curl_easy_setopt(slot->easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(slot->easy, CURLOPT_WRITEDATA, slot);
+    curl_easy_setopt(slot->easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(slot->easy, CURLOPT_HEADERDATA, slot);
+    curl_easy_setopt(slot->easy, CURLOPT_PRIVATE, slot);
+    curl_easy_setopt(slot->easy, CURLOPT_ERRORBUFFER, slot->detail);
+    if (set_security(slot->easy, s) != CURLE_OK || set_limits(slot->easy, s) != CURLE_OK) {
+        return -EINVAL;
+    }
+    slot->settings = s;
+    return 0;
+}
+
 static int slot_init(struct slot *slot, const struct transport_settings *s)
 {
     slot->easy = curl_easy_init();
@@ -94,15 +115,7 @@ static int slot_init(struct slot *slot, const struct transport_settings *s)
         return -ENOMEM;
     }
     slot->body.max = TRANSPORT_BODY_MAX + 1;
-    curl_easy_setopt(slot->easy, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(slot->easy, CURLOPT_WRITEDATA, slot);
-    curl_easy_setopt(slot->easy, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(slot->easy, CURLOPT_HEADERDATA, slot);
-    curl_easy_setopt(slot->easy, CURLOPT_PRIVATE, slot);
-    curl_easy_setopt(slot->easy, CURLOPT_ERRORBUFFER, slot->detail);
-    curl_easy_setopt(slot->easy, CURLOPT_POST, 1L);
-    CURLcode c = set_security(slot->easy, s);
-    return c == CURLE_OK && set_limits(slot->easy, s) == CURLE_OK ? 0 : -EINVAL;
+    return set_up(slot, s);
 }
 
 static void slot_finish(struct slot *slot)
@@ -208,13 +221,15 @@ static int set_headers(struct http_transport *t, struct slot *slot,
     slot->lines = NULL;
     /* libcurl would wait a second for "100 Continue" from servers that never say it. */
     int r = add_line(slot, "Expect:");
-    r = r < 0 ? r : add_field(slot, "Content-Type", request->content_type);
+    if (r == 0 && request->content_type != NULL) {
+        r = add_field(slot, "Content-Type", request->content_type);
+    }
     if (r == 0 && slot->packed.len > 0) {
         r = add_field(slot, "Content-Encoding", compressor_name(t->compressor));
     }
-    if (r == 0 && t->settings->token.text != NULL) {
+    if (r == 0 && slot->settings->token.text != NULL) {
         auto_buffer struct buffer bearer = {0};
-        buffer_printf(&bearer, "Bearer %s", t->settings->token.text);
+        buffer_printf(&bearer, "Bearer %s", slot->settings->token.text);
         const char *text = buffer_text(&bearer);
         r = text != NULL ? add_field(slot, "Authorization", text) : -ENOMEM;
     }
@@ -240,16 +255,21 @@ static int set_body(struct http_transport *t, struct slot *slot,
         }
         body = &slot->packed;
     }
-    curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body->len);
-    curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDS, body->len > 0 ? (char *)body->data : "");
+    if (request->method != NULL && strcmp(request->method, "GET") == 0) {
+        curl_easy_setopt(slot->easy, CURLOPT_HTTPGET, 1L);
+    } else {
+        curl_easy_setopt(slot->easy, CURLOPT_POST, 1L);
+        curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body->len);
+        curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDS, body->len > 0 ? (char *)body->data : "");
+    }
+    curl_easy_setopt(slot->easy, CURLOPT_CUSTOMREQUEST, request->method);
     return 0;
 }
 
-static int set_url(struct http_transport *t, struct slot *slot,
-                   const struct uplink_request *request)
+static int set_url(struct slot *slot, const struct uplink_request *request)
 {
     auto_buffer struct buffer url = {0};
-    buffer_add_text(&url, t->settings->url);
+    buffer_add_text(&url, slot->settings->url);
     buffer_add_text(&url, request->path);
     const char *text = buffer_text(&url);
     if (text == NULL || curl_easy_setopt(slot->easy, CURLOPT_URL, text) != CURLE_OK) {
@@ -276,9 +296,10 @@ static int send_request(void *state, const struct uplink_request *request,
     if (slot == NULL) {
         return -EBUSY;
     }
-    int r = set_body(t, slot, request);
+    int r = set_up(slot, request->elsewhere != NULL ? request->elsewhere : t->settings);
+    r = r < 0 ? r : set_body(t, slot, request);
     r = r < 0 ? r : set_headers(t, slot, request);
-    r = r < 0 ? r : set_url(t, slot, request);
+    r = r < 0 ? r : set_url(slot, request);
     if (r < 0) {
         return r;
     }
