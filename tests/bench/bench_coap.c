@@ -21,7 +21,7 @@
 
 enum { OBSERVERS = 50, RATE = 20, SECONDS = 4, TURNS = 3 }; /* RATE notifications a second each */
 
-#define CPU_LIMIT 2.5 /* SenML is decoded, scans are made */
+#define CPU_LIMIT 3.0 /* SenML is decoded, scans are made */
 
 static uint64_t scans;
 

@@ -174,7 +174,9 @@ static struct answer receive(struct fixture *f, int fd)
                                      .code = bytes[1],
                                      .mid = (uint16_t)(bytes[2] << 8 | bytes[3]),
                                      .any = true};
-            answer.token = got >= 6 ? (uint16_t)(bytes[4] << 8 | bytes[5]) : 0;
+            if (got >= 6) {
+                answer.token = (uint16_t)(bytes[4] << 8 | bytes[5]);
+            }
             return answer;
         }
     }
