@@ -12,12 +12,11 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
-#include <sys/queue.h>
 
 struct poster {
     struct device *device;
     struct harvest *harvest;
-    LIST_ENTRY(poster) entry;
+    struct poster *next;
 };
 
 struct listener {
@@ -29,16 +28,14 @@ struct listener {
     size_t psk_count;
     coap_bin_const_t key; /* the last one that was asked for */
     struct route_names names;
-    LIST_HEAD(, poster) posters;
+    struct poster *posters;
 };
 
 /* ---- who is who ---- */
 
 static struct poster *find_poster(const struct listener *listener, const char *name, size_t len)
 {
-    struct poster *poster;
-    LIST_FOREACH(poster, &listener->posters, entry)
-    {
+    for (struct poster *poster = listener->posters; poster != NULL; poster = poster->next) {
         const char *device = poster->device->config->name;
         if (strlen(device) == len && memcmp(device, name, len) == 0) {
             return poster;
@@ -401,7 +398,6 @@ int listener_create(struct event_base *base, const struct coap_section *section,
     if (listener == NULL) {
         return -ENOMEM;
     }
-    LIST_INIT(&listener->posters);
     listener->names = (struct route_names){listens, has_key, listener};
     int r = start(listener, base, section, data_dir);
     if (r != 0) {
@@ -438,29 +434,29 @@ int listener_add(struct listener *listener, struct device *device)
     if (poster == NULL) {
         return -ENOMEM;
     }
+    *poster = (struct poster){.device = device, .next = listener->posters};
     int r = harvest_create(device->config, &poster->harvest);
     if (r != 0) {
         free(poster);
         return r;
     }
     harvest_clear(poster->harvest);
-    poster->device = device;
     recent_resolve(listener->recent, device->config->name,
                    atomic_load_explicit(&device->seq[STREAM_RAW], memory_order_relaxed));
-    LIST_INSERT_HEAD(&listener->posters, poster, entry);
+    listener->posters = poster;
     return 0;
 }
 
 void listener_remove(struct listener *listener, struct device *device)
 {
-    struct poster *poster;
-    LIST_FOREACH(poster, &listener->posters, entry)
-    {
-        if (poster->device == device) {
-            LIST_REMOVE(poster, entry);
-            harvest_destroy(poster->harvest);
-            free(poster);
-            return;
-        }
+    struct poster **at = &listener->posters;
+    while (*at != NULL && (*at)->device != device) {
+        at = &(*at)->next;
+    }
+    struct poster *poster = *at;
+    if (poster != NULL) {
+        *at = poster->next;
+        harvest_destroy(poster->harvest);
+        free(poster);
     }
 }

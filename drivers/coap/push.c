@@ -39,7 +39,7 @@ struct push_desk {
     struct recent *recent;
     struct mailbox *mailbox;
     struct event *event;
-    LIST_HEAD(, push) pushes;
+    LIST_HEAD(push_list, push) pushes;
     size_t count;
 };
 
