@@ -151,6 +151,19 @@ static void describe_load(const struct load *load, char *text, size_t size)
                                              : "");
 }
 
+/* Another bus that has the same port, or NULL. */
+static const char *same_port(const struct config *config, const struct config_bus *bus)
+{
+    const struct serial_settings *settings = bus->settings;
+    for (size_t i = 0; i < config->bus_count; i++) {
+        const struct serial_settings *other = config->buses[i].settings;
+        if (&config->buses[i] != bus && strcmp(other->port, settings->port) == 0) {
+            return config->buses[i].name;
+        }
+    }
+    return NULL;
+}
+
 static void describe_section(const struct config *config, const char *name, struct buffer *ret_text,
                              struct config_errors *errors)
 {
@@ -167,6 +180,10 @@ static void describe_section(const struct config *config, const char *name, stru
             buffer_printf(ret_text, "%s, %lld baud: %zu devices, %zu requests, %s\n",
                           settings->port, (long long)settings->baud, load.devices, load.requests,
                           text);
+        }
+        const char *twin = same_port(config, bus);
+        if (errors != NULL && twin != NULL) {
+            config_warn(errors, "port", "is also the port of [bus %s]: only one can have it", twin);
         }
         if (errors != NULL && load.utilisation > LOAD_HIGH) {
             config_warn(errors, "baud", "%zu devices want %s", load.devices, text);

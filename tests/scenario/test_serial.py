@@ -137,6 +137,28 @@ def test_the_bus_in_words(tmp_path):
     assert "impossible" in check.stdout and "warning" in check.stdout
 
 
+def test_doubtful_ports_are_told(tmp_path):
+    gateway = Gateway(tmp_path)
+    gateway.set("bus b1", port="/dev/ttyUSB0", data_bits=7, rs485_delay_after="2 ms")
+    gateway.set("bus {b2,b3}", port="/dev/ttyS1", baud=9600)
+    device(gateway, "one", 1, [("p", "holding 0 uint16")])
+    gateway.write()
+    status, output, _ = gateway.cli("check")
+    assert status == 0
+    for words in ("/dev/serial/by-id/", "needs 8 data bits", "the delays have no effect",
+                  "also the port of [bus b3]"):
+        assert words in output
+    gateway.set("bus b1", baud=19201)
+    gateway.set("device one", unit=248)
+    gateway.set("device two", driver="modbus-rtu", bus="b4", unit=2)
+    device(gateway, "three", 3, [("p", "sunspec 103 Watt")])
+    gateway.write()
+    status, output, _ = gateway.cli("check")
+    assert status == 2
+    for words in ("no standard rate", "unit", "there is no [bus b4]", "has no point 'Watt'"):
+        assert words in output
+
+
 def test_mbpoll_and_windrow_poll_agree(tmp_path):
     line = Line(str(tmp_path)).plug()
     libmodbus(tmp_path, line, 3)
