@@ -115,16 +115,21 @@ static const struct config_table bus_table = {
     .check = check_bus,
 };
 
-const struct config_bus *modbus_rtu_bus(const struct config *config,
-                                        const struct config_device *device)
+static const struct config_bus *find_bus(const struct config *config, const char *name)
 {
-    const struct modbus_settings *settings = device->settings;
     for (size_t i = 0; i < config->bus_count; i++) {
-        if (strcmp(config->buses[i].name, settings->bus) == 0) {
+        if (strcmp(config->buses[i].name, name) == 0) {
             return &config->buses[i];
         }
     }
     return NULL;
+}
+
+const struct config_bus *modbus_rtu_bus(const struct config *config,
+                                        const struct config_device *device)
+{
+    const struct modbus_settings *settings = device->settings;
+    return find_bus(config, settings->bus);
 }
 
 /* What the devices of a bus want of its line. */
@@ -167,27 +172,24 @@ static const char *same_port(const struct config *config, const struct config_bu
 static void describe_section(const struct config *config, const char *name, struct buffer *ret_text,
                              struct config_errors *errors)
 {
-    for (size_t i = 0; i < config->bus_count; i++) {
-        const struct config_bus *bus = &config->buses[i];
-        if (strcmp(bus->name, name) != 0) {
-            continue;
-        }
-        const struct serial_settings *settings = bus->settings;
-        const struct load load = load_of(config, bus);
-        char text[120];
-        describe_load(&load, text, sizeof(text));
-        if (ret_text != NULL) {
-            buffer_printf(ret_text, "%s, %lld baud: %zu devices, %zu requests, %s\n",
-                          settings->port, (long long)settings->baud, load.devices, load.requests,
-                          text);
-        }
-        const char *twin = same_port(config, bus);
-        if (errors != NULL && twin != NULL) {
-            config_warn(errors, "port", "is also the port of [bus %s]: only one can have it", twin);
-        }
-        if (errors != NULL && load.utilisation > LOAD_HIGH) {
-            config_warn(errors, "baud", "%zu devices want %s", load.devices, text);
-        }
+    const struct config_bus *bus = find_bus(config, name);
+    if (bus == NULL) {
+        return;
+    }
+    const struct serial_settings *settings = bus->settings;
+    const struct load load = load_of(config, bus);
+    char text[120];
+    describe_load(&load, text, sizeof(text));
+    if (ret_text != NULL) {
+        buffer_printf(ret_text, "%s, %lld baud: %zu devices, %zu requests, %s\n", settings->port,
+                      (long long)settings->baud, load.devices, load.requests, text);
+    }
+    const char *twin = same_port(config, bus);
+    if (errors != NULL && twin != NULL) {
+        config_warn(errors, "port", "is also the port of [bus %s]: only one can have it", twin);
+    }
+    if (errors != NULL && load.utilisation > LOAD_HIGH) {
+        config_warn(errors, "baud", "%zu devices want %s", load.devices, text);
     }
 }
 
