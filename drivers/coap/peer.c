@@ -55,8 +55,8 @@ static void clean_up(struct peer *peer)
         detail = ECONNREFUSED;
     }
     release_session(peer);
-    peer->broken = false;
-    /* Those that begin again from their callback are not armed yet: they are left alone here. */
+    /* Still broken: those that begin again from their callback are not armed, and left alone here.
+     */
     struct fetch *fetch = peer->fetches;
     while (fetch != NULL) {
         if (fetch->armed) {
@@ -66,6 +66,7 @@ static void clean_up(struct peer *peer)
             fetch = fetch->next;
         }
     }
+    peer->broken = false;
     peer_pump(peer);
 }
 

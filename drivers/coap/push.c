@@ -183,14 +183,17 @@ int push_desk_create(struct event_base *base, struct coap_loop *loop, struct rec
     desk->loop = loop;
     desk->recent = recent;
     LIST_INIT(&desk->pushes);
-    int r = mailbox_create(&desk->mailbox);
-    if (r == 0) {
-        desk->event = event_new(base, desk->mailbox->fd, EV_READ | EV_PERSIST, on_mail, desk);
-        r = desk->event == NULL || event_add(desk->event, NULL) < 0 ? -ENOMEM : 0;
-    }
-    if (r != 0) {
-        push_desk_destroy(desk);
+    struct mailbox *mailbox = NULL;
+    int r = mailbox_create(&mailbox);
+    if (r != 0 || mailbox == NULL) {
+        free(desk);
         return r;
+    }
+    desk->mailbox = mailbox;
+    desk->event = event_new(base, mailbox->fd, EV_READ | EV_PERSIST, on_mail, desk);
+    if (desk->event == NULL || event_add(desk->event, NULL) < 0) {
+        push_desk_destroy(desk);
+        return -ENOMEM;
     }
     *ret_desk = desk;
     return 0;
