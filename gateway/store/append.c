@@ -7,11 +7,32 @@
 /* A full store is looked at again so often, though nothing is pending. */
 enum { FULL_RETRY_MS = 1000 };
 
+/* A point may be there once. Mostly they come in order, which tells at once. */
+static bool points_differ(const struct scan *scan)
+{
+    size_t i = 1;
+    while (i < scan->count && scan->readings[i].point > scan->readings[i - 1].point) {
+        i++;
+    }
+    if (i >= scan->count) {
+        return true;
+    }
+    uint64_t seen[(UINT16_MAX + 1) / 64] = {0};
+    for (i = 0; i < scan->count; i++) {
+        uint16_t point = scan->readings[i].point;
+        if ((seen[point / 64] & 1ull << point % 64) != 0) {
+            return false;
+        }
+        seen[point / 64] |= 1ull << point % 64;
+    }
+    return true;
+}
+
 static bool sound_readings(const struct scan *scan)
 {
     for (size_t i = 0; i < scan->count; i++) {
         const struct reading *reading = &scan->readings[i];
-        if (reading->kind >= VALUE_KINDS) {
+        if (reading->kind >= VALUE_KINDS || reading->quality >= QUALITY_COUNT) {
             return false;
         }
         if (reading->kind == VALUE_TEXT &&
@@ -29,7 +50,7 @@ static bool sound(const struct store *store, const struct scan *scan)
            scan->device <= store->state.device_count && scan->count <= SCAN_READINGS_MAX &&
            scan->text_len <= SCAN_TEXT_MAX &&
            scan->seq > store->state.devices[scan->device - 1].seq[scan->stream] &&
-           sound_readings(scan);
+           points_differ(scan) && sound_readings(scan);
 }
 
 static int grow_runs(struct store *store)

@@ -2,6 +2,7 @@
 
 #include "gateway/store/dictionary.h"
 #include "gateway/store/env.h"
+#include "gateway/store/large.h"
 #include "gateway/store/state.h"
 #include "gateway/store/wal.h"
 
@@ -23,6 +24,16 @@ static int check_block(struct wal_decoder *decoder, const MDB_val *value)
     return wal_open(decoder, value->mv_data, value->mv_size, &header, &rows);
 }
 
+/* Only of a file that is too short: there may be more large blocks than a start has time for. */
+static int check_large(const MDB_val *name, const MDB_val *value)
+{
+    struct large large;
+    auto_buffer struct buffer scans = {0};
+    return large_read(name, value, &large)
+               ? large_decode(&large, value->mv_data, value->mv_size, &scans)
+               : -EBADMSG;
+}
+
 static int check_entry(const MDB_val *name, const MDB_val *value, struct wal_decoder *decoder,
                        const struct state *state, bool whole)
 {
@@ -32,6 +43,8 @@ static int check_entry(const MDB_val *name, const MDB_val *value, struct wal_dec
         if (whole || number < state->tail + CHECK_BLOCKS || number + CHECK_BLOCKS >= state->next) {
             return check_block(decoder, value);
         }
+    } else if (whole && ((const uint8_t *)name->mv_data)[0] == KEY_LARGE) {
+        return check_large(name, value);
     } else if (key_parse_pair(KEY_DEVICE, name->mv_data, name->mv_size, &device, &version)) {
         return dictionary_check(value->mv_data, value->mv_size);
     }

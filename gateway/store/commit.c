@@ -1,6 +1,6 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
-#include "gateway/store/internal.h"
+#include "gateway/store/reclaim.h"
 
 #include <errno.h>
 #include <string.h>
@@ -164,6 +164,20 @@ static int put_letters(struct store *store, MDB_txn *txn)
     return rc;
 }
 
+static int put_large(struct store *store, MDB_txn *txn)
+{
+    const struct flush_put *puts;
+    size_t count = flush_puts(store->flush, &puts);
+    int rc = 0;
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        if (puts[i].len > 0) {
+            rc = env_put(txn, &puts[i].key, flush_bytes(store->flush) + puts[i].offset, puts[i].len,
+                         0);
+        }
+    }
+    return rc;
+}
+
 /* The numbers of the log and the totals move on, once for a commit. */
 static void advance(struct store *store)
 {
@@ -175,9 +189,15 @@ static void advance(struct store *store)
     state->commits++;
     state->next += store->cut_count;
     state->blocks += store->cut_count;
+    const struct flush_put *puts;
+    size_t count = flush_puts(store->flush, &puts);
+    for (size_t i = 0; i < count; i++) {
+        state->blocks += puts[i].len > 0;
+    }
     state->blocks -= store->plan.count < state->blocks ? store->plan.count : state->blocks;
     for (size_t i = 0; i < store->cut_count; i++) {
         state->readings += store->cuts[i].readings;
+        flush_log_bytes(store, (int64_t)store->cuts[i].len);
         state->bytes += store->cuts[i].len;
     }
 }
@@ -201,6 +221,11 @@ static size_t needed(const struct store *store)
     size_t bytes = (PAGES_BESIDE + store->record.len / page + 1) * page;
     for (size_t i = 0; i < store->cut_count; i++) {
         bytes += (store->cuts[i].len + 16 + page - 1) / page * page;
+    }
+    const struct flush_put *puts;
+    size_t count = flush_puts(store->flush, &puts);
+    for (size_t i = 0; i < count; i++) {
+        bytes += (puts[i].len + 16 + page - 1) / page * page;
     }
     return bytes;
 }
@@ -235,9 +260,13 @@ static int fill(struct store *store, MDB_txn *txn)
     int rc = reclaim_run(store, txn, needed(store));
     if (rc == 0 && store->plan.refused && !refused) {
         refuse_pending(store);
+        flush_cancel(store);
     }
     if (rc == 0) {
         rc = put_blocks(store, txn);
+    }
+    if (rc == 0) {
+        rc = put_large(store, txn);
     }
     if (rc == 0) {
         rc = dictionary_save(store->dictionary, txn);
@@ -334,6 +363,11 @@ static void publish(struct store *store, int64_t started_ns)
 {
     store_lock(store);
     measure(store, started_ns);
+    for (size_t i = 0; i < store->run_count; i++) {
+        struct state_device *device = &store->state.devices[store->runs[i].device - 1];
+        device->committed[store->runs[i].stream] = device->seq[store->runs[i].stream];
+    }
+    flush_done(store);
     store->newest = store->state.next - 1;
     store_clock_publish(store);
     if (store->cut_count > 0) {
@@ -361,6 +395,15 @@ static void take_marks(struct store *store)
     store_unlock(store);
 }
 
+static uint64_t pending_readings(const struct store *store)
+{
+    uint64_t readings = 0;
+    for (size_t i = 0; i < store->cut_count; i++) {
+        readings += store->cuts[i].readings;
+    }
+    return readings;
+}
+
 int store_commit(struct store *store)
 {
     if (store->failed) {
@@ -378,6 +421,7 @@ int store_commit(struct store *store)
     commit_offer(store);
     int rc = encode(store);
     if (rc == 0) {
+        flush_step(store, pending_readings(store));
         rc = transact(store);
     }
     if (rc < 0) {

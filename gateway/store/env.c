@@ -231,6 +231,35 @@ int env_seek(MDB_txn *txn, enum key_type type, uint64_t from, uint64_t *ret_numb
     return rc;
 }
 
+int env_seek_key(MDB_txn *txn, const struct key *key, MDB_val *ret_name, MDB_val *ret_value)
+{
+    MDB_cursor *cursor = NULL;
+    int rc = env_error(mdb_cursor_open(txn, MAIN_DBI, &cursor));
+    if (rc < 0) {
+        return rc;
+    }
+    *ret_name = key_value(key);
+    rc = env_error(mdb_cursor_get(cursor, ret_name, ret_value, MDB_SET_RANGE));
+    mdb_cursor_close(cursor);
+    return rc;
+}
+
+int env_seek_before(MDB_txn *txn, const struct key *key, MDB_val *ret_name, MDB_val *ret_value)
+{
+    MDB_cursor *cursor = NULL;
+    int rc = env_error(mdb_cursor_open(txn, MAIN_DBI, &cursor));
+    if (rc < 0) {
+        return rc;
+    }
+    *ret_name = key_value(key);
+    rc = env_error(mdb_cursor_get(cursor, ret_name, ret_value, MDB_SET_RANGE));
+    if (rc == 0 || rc == -ENOENT) {
+        rc = env_error(mdb_cursor_get(cursor, ret_name, ret_value, rc == 0 ? MDB_PREV : MDB_LAST));
+    }
+    mdb_cursor_close(cursor);
+    return rc;
+}
+
 int env_copy(struct env *env, enum key_type type, uint64_t from, uint64_t *ret_number,
              struct buffer *ret_value)
 {

@@ -52,6 +52,13 @@ must_check int env_seek(MDB_txn *txn, enum key_type type, uint64_t from, uint64_
 must_check int env_copy(struct env *env, enum key_type type, uint64_t from, uint64_t *ret_number,
                         struct buffer *ret_value);
 
+/* The entry with the smallest key that is not before `key`, whatever its type. -ENOENT. */
+must_check int env_seek_key(MDB_txn *txn, const struct key *key, MDB_val *ret_name,
+                            MDB_val *ret_value);
+/* The entry with the greatest key before `key`. -ENOENT. */
+must_check int env_seek_before(MDB_txn *txn, const struct key *key, MDB_val *ret_name,
+                               MDB_val *ret_value);
+
 /* Pages of the file; and those of them that are free, counted through the free list, which LMDB
  * shows to read transactions only. */
 uint64_t env_pages(struct env *env);

@@ -1,4 +1,5 @@
 #include "gateway/store/internal.h"
+#include "gateway/store/large.h"
 
 #include <errno.h>
 
@@ -8,14 +9,18 @@ static const int64_t history_slack_ms = 86400000;
 static const int64_t history_back_ms = 3600000;
 static const int64_t day_ms = 86400000;
 
+/* First the large blocks, device by device, then the log. Where blocks of the log have gone before
+ * they were read, they have passed into large blocks, so these are looked at again. */
 struct walk {
     struct store *store;
     struct anchors anchors; /* as of the beginning */
     bool in_order;          /* times rise with the blocks' numbers */
     uint64_t number;        /* of the block at hand */
     struct wal_decoder *decoder;
-    struct buffer block, arena;
-    uint64_t next;
+    struct buffer block, large, arena;
+    uint64_t next, found; /* of the log: to be looked for, and found there */
+    uint64_t *shown;      /* by device: up to which seq */
+    size_t devices;
 };
 
 /* The first block written on that day or later. */
@@ -105,7 +110,9 @@ static void end(struct walk *walk)
     wal_decoder_destroy(walk->decoder);
     anchors_finish(&walk->anchors);
     buffer_finish(&walk->block);
+    buffer_finish(&walk->large);
     buffer_finish(&walk->arena);
+    free(walk->shown);
 }
 
 /* The header's span as its readings are shown: those that our clock stamped have moved. */
@@ -135,6 +142,7 @@ static int next_block(struct walk *walk, int64_t from_ms, int64_t to_ms)
             rc = rc == -ENOENT ? 0 : rc;
             break;
         }
+        walk->found = number;
         walk->next = number + 1;
         bool sound = wal_read_header(value.mv_data, value.mv_size, &header) == 0;
         widen(&walk->anchors, number, &header);
@@ -164,11 +172,12 @@ struct wanted {
     int64_t from_ms, to_ms;
 };
 
-static bool is_wanted(const struct wal_row *row, const struct wanted *wanted,
-                      const struct anchor_fate *fate)
+static bool is_wanted(const struct walk *walk, const struct wal_row *row,
+                      const struct wanted *wanted, const struct anchor_fate *fate)
 {
     int64_t time_ms = row->time_ms + anchors_shift(fate, row->time_ms, row->boot_ms);
-    return row->stream == wanted->stream && time_ms >= wanted->from_ms && time_ms < wanted->to_ms &&
+    return row->device <= walk->devices && row->seq > walk->shown[row->device - 1] &&
+           row->stream == wanted->stream && time_ms >= wanted->from_ms && time_ms < wanted->to_ms &&
            (wanted->device == 0 || row->device == wanted->device);
 }
 
@@ -181,7 +190,12 @@ static int show_block(struct walk *walk, const struct wanted *wanted,
     bool decoded = false;
     struct anchor_fate fate = anchors_fate(&walk->anchors, walk->number);
     for (size_t i = 0; rc == 0 && i < header.scans; i++) {
-        if (!is_wanted(&rows[i], wanted, &fate)) {
+        bool show = is_wanted(walk, &rows[i], wanted, &fate);
+        if (rows[i].stream == wanted->stream && rows[i].device <= walk->devices &&
+            rows[i].seq > walk->shown[rows[i].device - 1]) {
+            walk->shown[rows[i].device - 1] = rows[i].seq;
+        }
+        if (!show) {
             continue;
         }
         if (!decoded) {
@@ -200,55 +214,215 @@ static int show_block(struct walk *walk, const struct wanted *wanted,
     return rc == -EBADMSG ? 0 : rc;
 }
 
+static int show_scan(const struct wanted *wanted, const struct scan *scan,
+                     int (*fn)(void *user, const struct scan *scan), void *user)
+{
+    return scan->time_ms >= wanted->from_ms && scan->time_ms < wanted->to_ms ? fn(user, scan) : 0;
+}
+
+/* The first seq behind `seq` of a block that may meet the time asked for: times rise with seqs,
+ * give or take a step of the clock. */
+static uint64_t skip_early(MDB_txn *txn, bool in_order, const struct wanted *wanted,
+                           uint32_t device, uint64_t seq)
+{
+    struct large large;
+    MDB_val value;
+    uint64_t low = seq + 1, high = seq + 1;
+    if (in_order && wanted->from_ms > INT64_MIN + history_back_ms &&
+        large_newest(txn, wanted->stream, device, &large) == 0) {
+        high = large.last_seq + 1;
+    }
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (large_find(txn, wanted->stream, device, middle, &large, &value) == 0 &&
+            !large.damaged && large.max_ms < wanted->from_ms - history_back_ms) {
+            low = large.last_seq + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* Copies the first block behind what was shown of the device. -ENOENT: no more of interest. */
+static int next_large(struct walk *walk, const struct wanted *wanted, uint32_t device,
+                      uint64_t from, struct large *ret_large)
+{
+    int rc = large_copy(walk->store->env, wanted->stream, device, from, ret_large, &walk->large);
+    if (rc == 0 && walk->in_order && !ret_large->damaged &&
+        wanted->to_ms < INT64_MAX - history_slack_ms &&
+        ret_large->min_ms > wanted->to_ms + history_slack_ms) {
+        rc = -ENOENT;
+    }
+    return rc;
+}
+
+static int show_large(struct walk *walk, const struct wanted *wanted, const struct large *large,
+                      int (*fn)(void *user, const struct scan *scan), void *user)
+{
+    uint64_t *shown = &walk->shown[large->device - 1];
+    int rc = 0;
+    if (large->damaged || (large->min_ms < wanted->to_ms && large->max_ms >= wanted->from_ms)) {
+        rc = large_decode(large, walk->large.data, walk->large.len, &walk->arena);
+    } else {
+        buffer_clear(&walk->arena);
+    }
+    for (size_t at = 0; rc == 0 && at < walk->arena.len;) {
+        const struct scan *scan = (const struct scan *)(const void *)(walk->arena.data + at);
+        rc = scan->seq > *shown ? show_scan(wanted, scan, fn, user) : 0;
+        at += scan_size(scan);
+    }
+    *shown = large->last_seq > *shown ? large->last_seq : *shown;
+    return rc == -EBADMSG ? 0 : rc;
+}
+
+static int show_device(struct walk *walk, const struct wanted *wanted, uint32_t device,
+                       int (*fn)(void *user, const struct scan *scan), void *user)
+{
+    MDB_txn *txn = NULL;
+    int rc = env_read(walk->store->env, &txn);
+    if (rc < 0) {
+        return rc;
+    }
+    uint64_t from = skip_early(txn, walk->in_order, wanted, device, walk->shown[device - 1]);
+    env_read_end(walk->store->env, txn);
+    while (rc == 0) {
+        struct large large;
+        rc = next_large(walk, wanted, device, from, &large);
+        if (rc == 0) {
+            rc = show_large(walk, wanted, &large, fn, user);
+            from = large.last_seq + 1;
+        }
+    }
+    return rc == -ENOENT ? 0 : rc;
+}
+
+static int show_devices(struct walk *walk, const struct wanted *wanted,
+                        int (*fn)(void *user, const struct scan *scan), void *user)
+{
+    int rc = 0;
+    if (wanted->device != 0) {
+        return wanted->device > walk->devices ? 0
+                                              : show_device(walk, wanted, wanted->device, fn, user);
+    }
+    for (uint32_t d = 1; d <= walk->devices && rc == 0; d++) {
+        rc = show_device(walk, wanted, d, fn, user);
+    }
+    return rc;
+}
+
+static int begin_history(struct walk *walk, const struct wanted *wanted)
+{
+    store_lock(walk->store);
+    walk->devices = walk->store->state.device_count;
+    store_unlock(walk->store);
+    walk->shown = calloc(walk->devices + 1, sizeof(*walk->shown));
+    return walk->shown == NULL ? -ENOMEM : begin(walk, wanted->from_ms);
+}
+
 int store_history(struct store *store, enum stream stream, uint32_t device, int64_t from_ms,
                   int64_t to_ms, int (*fn)(void *user, const struct scan *scan), void *user)
 {
     struct walk walk = {.store = store};
     struct wanted wanted = {stream, device, from_ms, to_ms};
-    int rc = begin(&walk, from_ms);
-    while (rc == 0) {
-        rc = next_block(&walk, from_ms, to_ms);
-        if (rc == 0) {
+    int rc = begin_history(&walk, &wanted);
+    if (rc == 0) {
+        rc = show_devices(&walk, &wanted, fn, user);
+    }
+    for (uint64_t before = walk.next; rc == 0; before = walk.next) {
+        int found = next_block(&walk, from_ms, to_ms);
+        rc = found < 0 && found != -EAGAIN ? found : 0;
+        if (rc == 0 && (found == 0 || walk.found != before)) {
+            rc = show_devices(&walk, &wanted, fn, user);
+        }
+        if (rc == 0 && found == 0) {
             break;
         }
-        if (rc == 1) {
+        if (rc == 0 && found == 1) {
             rc = show_block(&walk, &wanted, fn, user);
-        } else if (rc == -EAGAIN) {
-            rc = 0;
         }
     }
     end(&walk);
     return rc;
 }
 
+static int verify_log(struct walk *walk, uint64_t *blocks, uint64_t *bad)
+{
+    uint64_t number;
+    int rc;
+    while ((rc = env_copy(walk->store->env, KEY_WAL, walk->next, &number, &walk->block)) == 0) {
+        struct wal_header header;
+        const struct wal_row *rows;
+        rc = wal_open(walk->decoder, walk->block.data, walk->block.len, &header, &rows);
+        if (rc == 0) {
+            buffer_clear(&walk->arena);
+            uint8_t *arena = buffer_reserve(&walk->arena, header.memory);
+            rc = arena == NULL ? -ENOMEM : wal_scans(walk->decoder, arena);
+        }
+        if (rc < 0 && rc != -EBADMSG) {
+            return rc;
+        }
+        ++*blocks;
+        *bad += rc == -EBADMSG;
+        walk->next = number + 1;
+    }
+    return rc == -ENOENT ? 0 : rc;
+}
+
+/* Copies the first large block from *key on and moves *key behind it. -ENOENT. */
+static int copy_large(struct walk *walk, struct key *key, struct large *ret_large)
+{
+    MDB_txn *txn = NULL;
+    int rc = env_read(walk->store->env, &txn);
+    if (rc < 0) {
+        return rc;
+    }
+    MDB_val name, value;
+    rc = env_seek_key(txn, key, &name, &value);
+    if (rc == 0 && !large_read(&name, &value, ret_large)) {
+        rc = -ENOENT;
+    }
+    if (rc == 0) {
+        buffer_clear(&walk->large);
+        buffer_add(&walk->large, value.mv_data, value.mv_size);
+        rc = buffer_failed(&walk->large) ? -ENOMEM : 0;
+        *key = key_large(ret_large->stream, ret_large->device, ret_large->first_seq + 1);
+    }
+    env_read_end(walk->store->env, txn);
+    return rc;
+}
+
+static int verify_large(struct walk *walk, uint64_t *blocks, uint64_t *bad)
+{
+    struct key key = key_large(0, 0, 0);
+    struct large large;
+    int rc;
+    while ((rc = copy_large(walk, &key, &large)) == 0) {
+        rc = large_decode(&large, walk->large.data, walk->large.len, &walk->arena);
+        if (rc < 0 && rc != -EBADMSG) {
+            return rc;
+        }
+        ++*blocks;
+        *bad += rc == -EBADMSG;
+    }
+    return rc == -ENOENT ? 0 : rc;
+}
+
 int store_verify(struct store *store, uint64_t *ret_blocks, uint64_t *ret_bad)
 {
     struct walk walk = {.store = store};
-    uint64_t blocks = 0, bad = 0, number;
+    uint64_t blocks = 0, bad = 0;
     int rc = begin(&walk, INT64_MIN);
-    while (rc == 0) {
-        rc = env_copy(store->env, KEY_WAL, walk.next, &number, &walk.block);
-        if (rc == -ENOENT) {
-            *ret_blocks = blocks;
-            *ret_bad = bad;
-            rc = 0;
-            break;
-        }
-        struct wal_header header;
-        const struct wal_row *rows;
-        if (rc == 0) {
-            rc = wal_open(walk.decoder, walk.block.data, walk.block.len, &header, &rows);
-            if (rc == 0) {
-                buffer_clear(&walk.arena);
-                uint8_t *arena = buffer_reserve(&walk.arena, header.memory);
-                rc = arena == NULL ? -ENOMEM : wal_scans(walk.decoder, arena);
-            }
-            blocks++;
-            bad += rc == -EBADMSG;
-            rc = rc == -EBADMSG ? 0 : rc;
-            walk.next = number + 1;
-        }
+    if (rc == 0) {
+        rc = verify_large(&walk, &blocks, &bad);
+    }
+    if (rc == 0) {
+        rc = verify_log(&walk, &blocks, &bad);
     }
     end(&walk);
+    if (rc == 0) {
+        *ret_blocks = blocks;
+        *ret_bad = bad;
+    }
     return rc;
 }

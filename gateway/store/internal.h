@@ -8,6 +8,7 @@
 #include "gateway/store/clock_state.h"
 #include "gateway/store/dictionary.h"
 #include "gateway/store/env.h"
+#include "gateway/store/flush.h"
 #include "gateway/store/pending.h"
 #include "gateway/store/reader.h"
 #include "gateway/store/state.h"
@@ -50,12 +51,14 @@ struct store {
     struct buffer block;   /* copied out of the map */
     struct buffer letters; /* the dead letters of the commit at hand */
     struct plan plan;
-    uint64_t purge;    /* under pressure: blocks before it were looked at */
-    size_t need_bytes; /* of the last commit that had blocks */
-    struct {           /* what keeps the oldest block, so that it is not decoded each time */
+    struct flush *flush; /* the writer's, NULL when read only */
+    uint64_t sweep;      /* the device and stream that retire_run() comes to next */
+    uint64_t purge;      /* under pressure: blocks before it were looked at */
+    size_t need_bytes;   /* of the last commit that had blocks */
+    struct {             /* what keeps the oldest block, so that it is not decoded each time */
         uint64_t number, seq;
         uint32_t device;
-        unsigned uplink, stream;
+        unsigned stream;
     } blocker;
     int64_t day; /* the last one in the index */
     int64_t committed_mono_ms;
@@ -107,9 +110,6 @@ void store_adapt_interval(struct store *store);
 /* commit.c */
 /* Counts the pending runs for the uplinks that are there now. */
 void commit_offer(struct store *store);
-
-/* reclaim.c: decides into store->plan what goes, and deletes it in txn; need: bytes to be put. */
-must_check int reclaim_run(struct store *store, MDB_txn *txn, size_t need_bytes);
 
 /* reader.c, under the lock */
 /* The writer settled a scan by itself: a reader that has it in flight is told. */

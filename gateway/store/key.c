@@ -36,6 +36,28 @@ struct key key_pair(enum key_type type, uint32_t first, uint32_t second)
     return key;
 }
 
+struct key key_large(unsigned stream, uint32_t device, uint64_t seq)
+{
+    struct key key = key_plain(KEY_LARGE);
+    put_big(&key, stream, 1);
+    put_big(&key, device, 4);
+    put_big(&key, seq, 8);
+    return key;
+}
+
+bool key_parse_large(const void *bytes, size_t len, unsigned *ret_stream, uint32_t *ret_device,
+                     uint64_t *ret_seq)
+{
+    const uint8_t *at = bytes;
+    if (len != 14 || at[0] != (uint8_t)KEY_LARGE) {
+        return false;
+    }
+    *ret_stream = at[1];
+    *ret_device = (uint32_t)get_big(at + 2, 4);
+    *ret_seq = get_big(at + 6, 8);
+    return true;
+}
+
 bool key_parse_number(enum key_type type, const void *bytes, size_t len, uint64_t *ret_number)
 {
     const uint8_t *at = bytes;

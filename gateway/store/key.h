@@ -1,8 +1,7 @@
 /* key.h - keys and fixed fields of the store.
  *
  * Pure, any thread. A key is a type byte and big-endian fields, so that LMDB's byte order is the
- * order of the numbers, the same on 32 and 64 bit machines. Reserved: `b` (large blocks: stream,
- * device, first seq). */
+ * order of the numbers, the same on 32 and 64 bit machines. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,6 +11,7 @@
 enum key_type {
     KEY_ANCHOR = 'a', /* number of the clock anchor */
     KEY_WAL = 'w',    /* number of the write-ahead block */
+    KEY_LARGE = 'b',  /* stream, device, first seq of the large block */
     KEY_STATE = 's',  /* nothing */
     KEY_DEVICE = 'p', /* device, version of its entry in the dictionary */
     KEY_DEAD = 'd',   /* number of the dead letter */
@@ -27,12 +27,15 @@ struct key {
 
 struct key key_plain(enum key_type type);
 struct key key_number(enum key_type type, uint64_t number);
+struct key key_large(unsigned stream, uint32_t device, uint64_t seq);
 struct key key_pair(enum key_type type, uint32_t first, uint32_t second);
 
 /* Takes a key apart again; false when it is of another type or length. */
 bool key_parse_number(enum key_type type, const void *bytes, size_t len, uint64_t *ret_number);
 bool key_parse_pair(enum key_type type, const void *bytes, size_t len, uint32_t *ret_first,
                     uint32_t *ret_second);
+bool key_parse_large(const void *bytes, size_t len, unsigned *ret_stream, uint32_t *ret_device,
+                     uint64_t *ret_seq);
 
 /* Fixed little-endian fields inside values. */
 void field_put32(uint8_t *to, uint32_t value);

@@ -1,29 +1,40 @@
 #include "gateway/store/lanes.h"
 
-#include "gateway/base/clock.h"
+#include "gateway/store/large.h"
 
 #include <errno.h>
 #include <string.h>
 
+int lanes_grow(struct store_reader *reader)
+{
+    size_t count = reader->store->state.device_count;
+    if (count <= reader->device_count) {
+        return 0;
+    }
+    struct reader_device *devices = reallocarray(reader->devices, count, sizeof(*devices));
+    if (devices == NULL) {
+        return -ENOMEM;
+    }
+    memset(devices + reader->device_count, 0, (count - reader->device_count) * sizeof(*devices));
+    reader->devices = devices;
+    reader->device_count = count;
+    return 0;
+}
+
 static int grow_devices(struct store_reader *reader)
 {
-    struct store *store = reader->store;
-    store_lock(store);
-    size_t count = store->state.device_count;
-    int rc = 0;
-    if (count > reader->device_count) {
-        struct reader_device *devices = reallocarray(reader->devices, count, sizeof(*devices));
-        if (devices == NULL) {
-            rc = -ENOMEM;
-        } else {
-            memset(devices + reader->device_count, 0,
-                   (count - reader->device_count) * sizeof(*devices));
-            reader->devices = devices;
-            reader->device_count = count;
-        }
-    }
-    store_unlock(store);
+    store_lock(reader->store);
+    int rc = lanes_grow(reader);
+    store_unlock(reader->store);
     return rc;
+}
+
+enum store_lane lanes_of(const struct store_reader *reader, unsigned stream, uint32_t device,
+                         uint64_t seq)
+{
+    return !reader->split || seq <= reader->devices[device - 1].boundary[stream]
+               ? STORE_LANE_BACKFILL
+               : STORE_LANE_LIVE;
 }
 
 bool lanes_in_flight(const struct store_reader *reader, uint32_t device)
@@ -37,16 +48,15 @@ bool lanes_in_flight(const struct store_reader *reader, uint32_t device)
     return false;
 }
 
-static const struct flight_item *find_item(const struct store_reader *reader,
-                                           const struct wal_row *row)
+bool lanes_flies(const struct store_reader *reader, unsigned stream, uint32_t device, uint64_t seq)
 {
-    const struct flight *flight = reader->devices[row->device - 1].flights[row->stream];
+    const struct flight *flight = reader->devices[device - 1].flights[stream];
     for (size_t i = 0; flight != NULL && i < flight->count; i++) {
-        if (flight->items[i].seq == row->seq) {
-            return &flight->items[i];
+        if (flight->items[i].seq == seq) {
+            return true;
         }
     }
-    return NULL;
+    return false;
 }
 
 /* Room for another block in the list of loaded ones. */
@@ -73,9 +83,11 @@ static int reserve_loaded(struct lane *lane)
 /* What of a row is to be done: staged, or it is in flight (kept open), or nothing. */
 enum want { WANT_NOTHING, WANT_STAGE, WANT_FLIGHT };
 
-static enum want want_row(struct store_reader *reader, const struct wal_row *row)
+static enum want want_row(struct store_reader *reader, enum store_lane which,
+                          const struct wal_row *row)
 {
-    if (row->device > reader->device_count) {
+    if (row->device > reader->device_count ||
+        row->seq <= reader->devices[row->device - 1].looked[which][row->stream]) {
         return WANT_NOTHING;
     }
     const struct track *track = ledger_track(reader->store, reader->uplink, row->stream,
@@ -83,20 +95,20 @@ static enum want want_row(struct store_reader *reader, const struct wal_row *row
     if (track == NULL || ranges_contains(&track->settled, row->seq)) {
         return WANT_NOTHING;
     }
-    return find_item(reader, row) != NULL ? WANT_FLIGHT : WANT_STAGE;
+    return lanes_flies(reader, row->stream, row->device, row->seq) ? WANT_FLIGHT : WANT_STAGE;
 }
 
-static void link_staged(struct store_reader *reader, enum store_lane which,
-                        const struct wal_row *row, struct staged *staged)
+void lanes_link(struct store_reader *reader, enum store_lane which, struct staged *staged)
 {
-    struct chain *chain = &reader->devices[row->device - 1].chains[which][row->stream];
+    const struct scan *scan = staged->scan;
+    struct chain *chain = &reader->devices[scan->device - 1].chains[which][scan->stream];
     if (chain->last == NULL) {
         chain->first = staged;
     } else {
         chain->last->next = staged;
     }
     chain->last = staged;
-    reader->lanes[which].staged[row->stream]++;
+    reader->lanes[which].staged[scan->stream]++;
 }
 
 struct found {
@@ -107,7 +119,7 @@ struct found {
     uint32_t staged, flying;
 };
 
-static void free_stage(struct stage *stage)
+void lanes_free_stage(struct stage *stage)
 {
     if (stage != NULL) {
         free(stage->scans);
@@ -130,7 +142,7 @@ static int make_stage(struct store_reader *reader, const struct found *found,
                  ? -ENOMEM
                  : wal_scans(reader->decoder, stage->arena);
     if (rc < 0) {
-        free_stage(stage);
+        lanes_free_stage(stage);
         return rc;
     }
     stage->bytes = found->header.memory + found->staged * sizeof(*stage->scans);
@@ -169,7 +181,7 @@ static int stage_block(struct store_reader *reader, enum store_lane which,
                 .number = found->number,
                 .written_ms = found->header.written_ms + shift_ms,
             };
-            link_staged(reader, which, &found->rows[i], staged);
+            lanes_link(reader, which, staged);
         }
     }
     reader->stage_bytes += stage->bytes;
@@ -179,7 +191,7 @@ static int stage_block(struct store_reader *reader, enum store_lane which,
     return 0;
 }
 
-static int sort_rows(struct store_reader *reader, struct found *found)
+static int sort_rows(struct store_reader *reader, enum store_lane which, struct found *found)
 {
     found->wants = calloc(found->header.scans, 1);
     if (found->wants == NULL) {
@@ -187,7 +199,7 @@ static int sort_rows(struct store_reader *reader, struct found *found)
     }
     store_lock(reader->store);
     for (size_t i = 0; i < found->header.scans; i++) {
-        enum want want = want_row(reader, &found->rows[i]);
+        enum want want = want_row(reader, which, &found->rows[i]);
         found->wants[i] = (uint8_t)want;
         found->staged += want == WANT_STAGE;
         found->flying += want == WANT_FLIGHT;
@@ -207,12 +219,19 @@ static int load_block(struct store_reader *reader, enum store_lane which, uint64
         rc = reserve_loaded(lane);
     }
     if (rc == 0) {
-        rc = sort_rows(reader, &found);
+        rc = sort_rows(reader, which, &found);
     }
     if (rc == 0 && found.staged > 0) {
         rc = stage_block(reader, which, &found);
     }
     free(found.wants);
+    for (size_t i = 0; rc == 0 && i < found.header.scans; i++) {
+        const struct wal_row *row = &found.rows[i];
+        if (row->device <= reader->device_count &&
+            row->seq > reader->devices[row->device - 1].looked[which][row->stream]) {
+            reader->devices[row->device - 1].looked[which][row->stream] = row->seq;
+        }
+    }
     if (rc == 0 && found.staged + found.flying > 0) {
         lane->loaded[lane->count++] = (struct loaded){number, found.staged + found.flying};
     }
@@ -222,8 +241,30 @@ static int load_block(struct store_reader *reader, enum store_lane which, uint64
 /* Whether another block, which may be as large as blocks are, still fits. */
 static bool has_room(const struct store_reader *reader, const struct lane *lane)
 {
-    size_t most = WAL_MEMORY_MAX + WAL_MEMORY_MAX / sizeof(struct scan) * sizeof(struct staged) / 8;
+    size_t scans = lane->pass ? (size_t)LARGE_MEMORY_MAX : (size_t)WAL_MEMORY_MAX;
+    size_t most = scans + scans / sizeof(struct scan) * sizeof(struct staged) / 8;
     return lane->stages == 0 || reader->stage_bytes + most <= READER_STAGE_MAX;
+}
+
+/* The next block of the log up to `end`, or the pass that must come before it. */
+static int load_next(struct store_reader *reader, enum store_lane which, uint64_t end)
+{
+    struct lane *lane = &reader->lanes[which];
+    uint64_t number;
+    int rc = env_copy(reader->store->env, KEY_WAL, lane->next, &number, &reader->block);
+    if (rc == -ENOENT || (rc == 0 && number != lane->next)) {
+        lane->next = rc == -ENOENT || number > end ? end : number;
+        lanes_begin_pass(reader, which);
+        return 0;
+    }
+    if (rc == 0) {
+        lane->next = number + 1;
+        rc = load_block(reader, which, number);
+        if (rc == -ENOMEM) {
+            lane->next = number;
+        }
+    }
+    return rc;
 }
 
 int lanes_load(struct store_reader *reader, enum store_lane which)
@@ -233,26 +274,18 @@ int lanes_load(struct store_reader *reader, enum store_lane which)
     if (rc == 0 && lane->rewind) {
         lanes_rewind(reader, which);
     }
-    while (rc == 0) {
+    while (rc == 0 && has_room(reader, lane)) {
+        if (lane->pass) {
+            rc = lanes_load_large(reader, which);
+            continue;
+        }
         uint64_t newest = reader->store->newest, decided = reader->store->decided;
         newest = newest < decided ? newest : decided - 1; /* what has no time yet is held back */
         uint64_t end = newest < lane->end ? newest + 1 : lane->end;
-        uint64_t number;
-        if (lane->next >= end || !has_room(reader, lane)) {
+        if (lane->next >= end) {
             return 0;
         }
-        rc = env_copy(reader->store->env, KEY_WAL, lane->next, &number, &reader->block);
-        if (rc == -ENOENT || (rc == 0 && number >= end)) {
-            lane->next = end;
-            return 0;
-        }
-        if (rc == 0) {
-            lane->next = number + 1;
-            rc = load_block(reader, which, number);
-            if (rc == -ENOMEM) {
-                lane->next = number;
-            }
-        }
+        rc = load_next(reader, which, end);
     }
     reader->damaged += rc == -EBADMSG;
     return rc;
@@ -263,7 +296,7 @@ void lanes_release(struct store_reader *reader, enum store_lane which, struct st
     if (--staged->stage->left == 0) {
         reader->stage_bytes -= staged->stage->bytes;
         reader->lanes[which].stages--;
-        free_stage(staged->stage);
+        lanes_free_stage(staged->stage);
     }
 }
 
@@ -296,9 +329,13 @@ void lanes_rewind(struct store_reader *reader, enum store_lane which)
             }
         }
     }
+    for (size_t d = 0; d < reader->device_count; d++) {
+        memset(reader->devices[d].looked[which], 0, sizeof(reader->devices[d].looked[which]));
+    }
     lane->next = lane_floor(lane);
     lane->from = lane->count = 0;
     lane->rewind = false;
+    lanes_begin_pass(reader, which);
 }
 
 uint64_t lanes_floor(const struct store_reader *reader)

@@ -7,7 +7,7 @@
 
 /* Scan memory that a reader holds in all its lanes together. A block is loaded only where it fits,
  * or where its lane has nothing at all. */
-enum { READER_STAGE_MAX = 2 * 1024 * 1024 };
+enum { READER_STAGE_MAX = 3 * 1024 * 1024 };
 
 /* A decoded block of which scans are still to be handed out. */
 struct stage {
@@ -21,7 +21,7 @@ struct staged {
     struct staged *next; /* of this lane, stream and device */
     struct stage *stage;
     const struct scan *scan;
-    uint64_t prev_seq, number;
+    uint64_t prev_seq, number; /* of the block in the log, 0: from a large block */
     int64_t written_ms;
 };
 
@@ -44,7 +44,14 @@ struct chain {
 struct reader_device {
     struct chain chains[STORE_LANES][STREAM_COUNT];
     struct flight *flights[STREAM_COUNT];
+    uint64_t looked[STORE_LANES][STREAM_COUNT];  /* everything up to this seq was staged, or is done
+                                                    with */
+    int64_t large_ms[STORE_LANES][STREAM_COUNT]; /* how far in time its large blocks were loaded in
+                                                    this pass; LARGE_PASS_DONE */
+    uint64_t boundary[STREAM_COUNT];             /* the last seq of the backfill lane, when split */
 };
+
+#define LARGE_PASS_DONE INT64_MAX
 
 /* A loaded block with scans that are staged or in flight. */
 struct loaded {
@@ -52,8 +59,11 @@ struct loaded {
     uint32_t open;
 };
 
+/* A lane looks through the large blocks first (a pass) and goes on with the log. Where blocks of
+ * the log have gone before they were read, they have passed into large blocks: another pass. */
 struct lane {
-    uint64_t next, end; /* blocks next <= n < end are still to be read */
+    uint64_t next, end; /* blocks of the log next <= n < end are still to be read */
+    bool pass;
     struct loaded *loaded;
     size_t from, count, capacity; /* loaded[from .. count) */
     size_t stages;
@@ -79,6 +89,11 @@ struct store_reader {
     uint64_t damaged;
 };
 
+/* Room for the devices that the store knows by now. Under the lock. */
+must_check int lanes_grow(struct store_reader *reader);
+/* The lane that a seq belongs to. */
+enum store_lane lanes_of(const struct store_reader *reader, unsigned stream, uint32_t device,
+                         uint64_t seq);
 /* Reads ahead where there is room. -EBADMSG: a damaged block was passed over. */
 must_check int lanes_load(struct store_reader *reader, enum store_lane lane);
 /* Forgets what is staged; it will be read again from the oldest block that is not done with. */
@@ -92,4 +107,12 @@ struct staged *lanes_pop(struct store_reader *reader, enum store_lane lane, enum
                          uint32_t device);
 void lanes_release(struct store_reader *reader, enum store_lane lane, struct staged *staged);
 bool lanes_in_flight(const struct store_reader *reader, uint32_t device);
+/* A scan behind the others of its device; staged->number and so on are set. */
+void lanes_link(struct store_reader *reader, enum store_lane lane, struct staged *staged);
+bool lanes_flies(const struct store_reader *reader, unsigned stream, uint32_t device, uint64_t seq);
+void lanes_free_stage(struct stage *stage);
+/* lanes_large.c: begins a pass; loads the block whose turn it is, and ends the pass after the last.
+ * -EBADMSG as above. */
+void lanes_begin_pass(struct store_reader *reader, enum store_lane lane);
+must_check int lanes_load_large(struct store_reader *reader, enum store_lane lane);
 void lanes_finish(struct store_reader *reader);

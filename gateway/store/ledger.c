@@ -2,6 +2,7 @@
 
 #include "gateway/base/clock.h"
 #include "gateway/store/internal.h"
+#include "gateway/store/large.h"
 
 #include <errno.h>
 
@@ -193,6 +194,49 @@ static int64_t oldest_ms(struct store *store, uint64_t floor)
     return header.time_min_ms;
 }
 
+/* What an uplink (all: -1) waits for first of that device and stream in large blocks; 0: nothing.
+ * Under the lock. */
+static uint64_t open_seq(struct store *store, int uplink, unsigned stream, uint32_t device)
+{
+    uint64_t flushed = store->state.devices[device - 1].flushed[stream], first = 0;
+    for (unsigned u = 0; u < STORE_UPLINKS_MAX && flushed > 0; u++) {
+        const struct track *track = ledger_track(store, u, stream, device);
+        if (track == NULL || (uplink >= 0 && u != (unsigned)uplink)) {
+            continue;
+        }
+        uint64_t open = ranges_next_open(&track->settled, 1);
+        first = open <= flushed && (first == 0 || open < first) ? open : first;
+    }
+    return first;
+}
+
+int64_t ledger_oldest_large_ms(struct store *store, int uplink)
+{
+    MDB_txn *txn = NULL;
+    int64_t oldest = INT64_MAX;
+    if (env_read(store->env, &txn) < 0) {
+        return oldest;
+    }
+    store_lock(store);
+    size_t devices = store->state.device_count;
+    store_unlock(store);
+    for (uint32_t d = 1; d <= devices; d++) {
+        for (unsigned s = 0; s < STREAM_COUNT; s++) {
+            struct large large;
+            MDB_val value;
+            store_lock(store);
+            uint64_t open = open_seq(store, uplink, s, d);
+            store_unlock(store);
+            if (open > 0 && large_find(txn, s, d, open, &large, &value) == 0 && !large.damaged &&
+                large.min_ms < oldest) {
+                oldest = large.min_ms;
+            }
+        }
+    }
+    env_read_end(store->env, txn);
+    return oldest;
+}
+
 static uint64_t used_bytes(struct store *store)
 {
     MDB_txn *txn = NULL;
@@ -227,6 +271,12 @@ void store_stat(struct store *store, struct store_stat *ret_stat)
     store_unlock(store);
     state_finish(&read);
     stat.oldest_ms = oldest_ms(store, floor);
+    if (stat.waiting > 0) {
+        int64_t large_ms = ledger_oldest_large_ms(store, -1);
+        stat.oldest_ms = large_ms < stat.oldest_ms || stat.oldest_ms == 0 ? large_ms
+                                                                          : stat.oldest_ms;
+        stat.oldest_ms = stat.oldest_ms == INT64_MAX ? 0 : stat.oldest_ms;
+    }
     stat.bytes = used_bytes(store);
     if (stat.waiting > 0 && growth > 0) {
         uint64_t left = stat.max_bytes > stat.bytes ? stat.max_bytes - stat.bytes : 0;

@@ -53,3 +53,7 @@ must_check int store_ledger_total(struct store *store, int uplink, struct ledger
  * configuration does not name any more is to be dropped, or it is kept for. */
 size_t store_uplinks(struct store *store);
 const char *store_uplink_name(struct store *store, unsigned uplink);
+
+/* Inside the store: the time of the first scan in large blocks that an uplink waits for (-1: any);
+ * INT64_MAX: none. */
+int64_t ledger_oldest_large_ms(struct store *store, int uplink);

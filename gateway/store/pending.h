@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gateway/base/scan.h"
+#include "gateway/store/key.h"
 
 /* A scan that waits for the commit, in store.pending. */
 struct pending_scan {
@@ -32,7 +33,7 @@ enum { CUTS_MAX = 16 }; /* STORE_PENDING_MAX in blocks of WAL_MEMORY_MAX are few
 /* What one commit does besides writing; decided once, done again when the transaction is. */
 enum { PLAN_DELETES_MAX = 256 };
 struct plan {
-    uint64_t deletes[PLAN_DELETES_MAX];
+    struct key deletes[PLAN_DELETES_MAX];
     size_t count;
     size_t freed; /* bytes */
     bool decided, advanced, refused;

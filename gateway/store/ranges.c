@@ -118,3 +118,22 @@ bool ranges_contains(const struct ranges *ranges, uint64_t seq)
 {
     return ranges_covers(ranges, seq, seq);
 }
+
+uint64_t ranges_next_open(const struct ranges *ranges, uint64_t from)
+{
+    from = from <= ranges->floor ? ranges->floor + 1 : from;
+    uint32_t at = find(ranges, from);
+    return at < ranges->count && ranges->list[at].first <= from ? ranges->list[at].last + 1 : from;
+}
+
+uint64_t ranges_next_settled(const struct ranges *ranges, uint64_t from)
+{
+    if (from <= ranges->floor) {
+        return from;
+    }
+    uint32_t at = find(ranges, from);
+    if (at == ranges->count) {
+        return UINT64_MAX;
+    }
+    return ranges->list[at].first > from ? ranges->list[at].first : from;
+}

@@ -37,3 +37,7 @@ void ranges_raise(struct ranges *ranges, uint64_t floor);
 bool ranges_contains(const struct ranges *ranges, uint64_t seq);
 /* Whether all of first..last is settled. */
 bool ranges_covers(const struct ranges *ranges, uint64_t first, uint64_t last);
+/* The first seq from `from` (at least 1) on that is not settled. */
+uint64_t ranges_next_open(const struct ranges *ranges, uint64_t from);
+/* The first seq from `from` on that is settled; UINT64_MAX: none. */
+uint64_t ranges_next_settled(const struct ranges *ranges, uint64_t from);

@@ -18,12 +18,24 @@ static uint64_t waiting_of(const struct state_uplink *uplink, size_t devices)
     return waiting;
 }
 
+/* What is committed now belongs to the backfill lane. Under the lock. */
+static void set_boundary(struct store_reader *reader)
+{
+    for (size_t d = 0; d < reader->device_count; d++) {
+        memcpy(reader->devices[d].boundary, reader->store->state.devices[d].committed,
+               sizeof(reader->devices[d].boundary));
+    }
+}
+
 static int attach(struct store_reader *reader)
 {
     struct store *store = reader->store;
     store_lock(store);
     struct state_uplink *uplink = &store->state.uplinks[reader->uplink];
     int rc = uplink->name == NULL ? -ENOENT : store->readers[reader->uplink] != NULL ? -EBUSY : 0;
+    if (rc == 0) {
+        rc = lanes_grow(reader);
+    }
     if (rc == 0) {
         store->readers[reader->uplink] = reader;
         uint64_t now = store->newest + 1;
@@ -32,6 +44,8 @@ static int attach(struct store_reader *reader)
         reader->lanes[STORE_LANE_LIVE] = (struct lane){.next = now,
                                                        .end = reader->split ? UINT64_MAX : 0};
         reader->backfill_readings = waiting_of(uplink, store->state.device_count);
+        set_boundary(reader);
+        lanes_begin_pass(reader, STORE_LANE_BACKFILL);
     }
     store_unlock(store);
     return rc;
@@ -97,9 +111,14 @@ void store_reader_split(struct store_reader *reader)
     lanes_rewind(reader, STORE_LANE_LIVE);
     struct store *store = reader->store;
     store_lock(store);
+    if (lanes_grow(reader) < 0) {
+        store_unlock(store);
+        return; /* the lanes stay as they are */
+    }
     uint64_t now = store->newest + 1;
     reader->backfill_readings = waiting_of(&store->state.uplinks[reader->uplink],
                                            store->state.device_count);
+    set_boundary(reader);
     store_unlock(store);
     backfill->next = floor;
     backfill->end = now;
@@ -412,10 +431,12 @@ static int settle_items(struct store_reader *reader, const struct store_settleme
     return 0;
 }
 
-static void close_items(struct store_reader *reader, const struct flight_item *items, size_t count)
+static void close_items(struct store_reader *reader, const struct store_settlement *settlement,
+                        const struct flight_item *items, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (items[i].number < reader->lanes[STORE_LANE_BACKFILL].end && reader->split) {
+        if (reader->split && lanes_of(reader, settlement->stream, settlement->device,
+                                      items[i].seq) == STORE_LANE_BACKFILL) {
             uint64_t left = reader->backfill_readings;
             reader->backfill_readings -= items[i].readings < left ? items[i].readings : left;
         }
@@ -448,7 +469,7 @@ int store_reader_settle(struct store_reader *reader, const struct store_settleme
     store_lock(store);
     int rc = settle_items(reader, settlement, flight->items + from, to - from);
     if (rc == 0) {
-        close_items(reader, flight->items + from, to - from);
+        close_items(reader, settlement, flight->items + from, to - from);
         land(reader, settlement->stream, settlement->device, from, to);
         if (store->state.uplinks[reader->uplink].name != NULL) {
             store->state.uplinks[reader->uplink].floor = lanes_floor(reader);
@@ -468,8 +489,7 @@ void store_reader_return(struct store_reader *reader, enum stream stream, uint32
         return;
     }
     for (size_t i = from; i < to; i++) {
-        bool backfill = flight->items[i].number < reader->lanes[STORE_LANE_BACKFILL].end;
-        reader->lanes[backfill ? STORE_LANE_BACKFILL : STORE_LANE_LIVE].rewind = true;
+        reader->lanes[lanes_of(reader, stream, device, flight->items[i].seq)].rewind = true;
     }
     store_lock(reader->store);
     land(reader, stream, device, from, to);
@@ -552,6 +572,10 @@ void store_reader_backlog(struct store_reader *reader, struct store_backlog *ret
             backlog.oldest_ms = header.time_min_ms;
         }
         env_read_end(store->env, txn);
+        int64_t large_ms = ledger_oldest_large_ms(store, (int)reader->uplink);
+        if (large_ms != INT64_MAX && (large_ms < backlog.oldest_ms || backlog.oldest_ms == 0)) {
+            backlog.oldest_ms = large_ms;
+        }
     }
     *ret_backlog = backlog;
 }

@@ -1,5 +1,6 @@
+#include "gateway/store/reclaim.h"
+
 #include "gateway/base/clock.h"
-#include "gateway/store/internal.h"
 
 #include <errno.h>
 #include <string.h>
@@ -53,44 +54,55 @@ static int open_rows(struct store *store, struct opened *block)
     return rc;
 }
 
-static bool settled_for(struct store *store, unsigned u, const struct opened *block)
+static bool settled_row(struct store *store, const struct wal_row *row)
 {
-    for (size_t i = 0; i < block->header.scans; i++) {
-        const struct wal_row *row = &block->rows[i];
+    for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
         const struct track *track = ledger_track(store, u, row->stream, row->device);
         if (track != NULL && !ranges_contains(&track->settled, row->seq)) {
-            store->blocker.number = block->number;
-            store->blocker.uplink = u;
-            store->blocker.stream = row->stream;
-            store->blocker.device = row->device;
-            store->blocker.seq = row->seq;
             return false;
         }
     }
     return true;
 }
 
-static bool settled(struct store *store, const struct opened *block)
+/* In a large block; or, where the log is not kept for itself, of no interest to anybody. Under the
+ * lock. */
+static bool passed_row(struct store *store, const struct wal_row *row, bool kept)
+{
+    const struct state_device *device = &store->state.devices[row->device - 1];
+    return row->device > store->state.device_count || row->seq <= device->flushed[row->stream] ||
+           (!kept && settled_row(store, row));
+}
+
+static bool passed(struct store *store, const struct opened *block, bool kept)
 {
     bool all = true;
     store_lock(store);
-    for (unsigned u = 0; u < STORE_UPLINKS_MAX && all; u++) {
-        all = settled_for(store, u, block);
+    for (size_t i = 0; i < block->header.scans && all; i++) {
+        const struct wal_row *row = &block->rows[i];
+        all = passed_row(store, row, kept);
+        if (!all) {
+            store->blocker.number = block->number;
+            store->blocker.stream = row->stream;
+            store->blocker.device = row->device;
+            store->blocker.seq = row->seq;
+        }
     }
     store_unlock(store);
     return all;
 }
 
 /* Whether the scan that kept this block the last time still does. */
-static bool still_blocked(struct store *store, uint64_t number)
+static bool still_blocked(struct store *store, uint64_t number, bool kept)
 {
     if (store->blocker.number != number) {
         return false;
     }
+    struct wal_row row = {.stream = (uint16_t)store->blocker.stream,
+                          .device = store->blocker.device,
+                          .seq = store->blocker.seq};
     store_lock(store);
-    const struct track *track = ledger_track(store, store->blocker.uplink, store->blocker.stream,
-                                             store->blocker.device);
-    bool blocked = track != NULL && !ranges_contains(&track->settled, store->blocker.seq);
+    bool blocked = !passed_row(store, &row, kept);
     store_unlock(store);
     return blocked;
 }
@@ -107,8 +119,8 @@ static bool kept(struct store *store, const struct opened *block)
 }
 
 /* Settles a row on behalf of an uplink, under the lock. */
-static void settle_row(struct store *store, unsigned u, const struct wal_row *row,
-                       enum ledger_fate fate)
+void reclaim_settle_row(struct store *store, unsigned u, const struct wal_row *row,
+                        enum ledger_fate fate)
 {
     struct track *track = ledger_track(store, u, row->stream, row->device);
     if (track == NULL || ranges_contains(&track->settled, row->seq) ||
@@ -123,39 +135,50 @@ static void settle_row(struct store *store, unsigned u, const struct wal_row *ro
     }
 }
 
-/* No earlier block is left: everything up to these rows is settled, holes of lost scans included.
- * Where nothing newer exists either, what still counts as waiting has been lost with a block. */
+/* No earlier block of the log is left. Where no large block waits either, everything up to these
+ * rows is settled, holes of lost scans included; and where nothing newer exists, what still counts
+ * as waiting has been lost with a block. */
+static void raise_floor(struct store *store, unsigned u, const struct wal_row *row)
+{
+    const struct state_device *device = &store->state.devices[row->device - 1];
+    struct track *track = ledger_track(store, u, row->stream, row->device);
+    if (track == NULL || row->seq <= device->flushed[row->stream] ||
+        ranges_next_open(&track->settled, 1) <= device->flushed[row->stream]) {
+        return;
+    }
+    ranges_raise(&track->settled, row->seq);
+    if (track->waiting > 0 && track->settled.floor >= device->seq[row->stream]) {
+        store->state.uplinks[u].devices[row->device - 1].fates[FATE_THINNED] += track->waiting;
+        track->waiting = 0;
+    }
+}
+
 static void raise_floors(struct store *store, const struct opened *block)
 {
     for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
         for (size_t i = 0; i < block->header.scans; i++) {
-            const struct wal_row *row = &block->rows[i];
-            struct track *track = ledger_track(store, u, row->stream, row->device);
-            if (track == NULL) {
-                continue;
-            }
-            ranges_raise(&track->settled, row->seq);
-            if (track->waiting > 0 &&
-                track->settled.floor >= store->state.devices[row->device - 1].seq[row->stream]) {
-                store->state.uplinks[u].devices[row->device - 1].fates[FATE_THINNED] +=
-                    track->waiting;
-                track->waiting = 0;
-            }
+            raise_floor(store, u, &block->rows[i]);
         }
     }
 }
 
-static int delete_block(struct store *store, MDB_txn *txn, const struct opened *block)
+int reclaim_delete(struct store *store, MDB_txn *txn, const struct key *key, size_t len)
 {
     struct plan *plan = &store->plan;
-    struct key key = key_number(KEY_WAL, block->number);
     size_t page = env_page_size(store->env);
-    plan->deletes[plan->count++] = block->number;
-    plan->freed += block->len < page / 2 ? block->len : (block->len + 16 + page - 1) / page * page;
+    plan->deletes[plan->count++] = *key;
+    plan->freed += len < page / 2 ? len : (len + 16 + page - 1) / page * page;
+    return env_delete(txn, key);
+}
+
+static int delete_block(struct store *store, MDB_txn *txn, const struct opened *block)
+{
+    struct key key = key_number(KEY_WAL, block->number);
+    flush_log_bytes(store, -(int64_t)block->len);
     if (block->damaged) {
         store->state.damaged++;
     }
-    return env_delete(txn, &key);
+    return reclaim_delete(store, txn, &key, block->len);
 }
 
 static int drop_tail(struct store *store, MDB_txn *txn, const struct opened *block)
@@ -181,11 +204,12 @@ static int reclaim_tail(struct store *store, MDB_txn *txn)
             return rc;
         }
         store->state.tail = block.number;
-        if (held(store, &block) || kept(store, &block) || still_blocked(store, block.number)) {
+        bool stays = held(store, &block) || kept(store, &block);
+        if (still_blocked(store, block.number, stays)) {
             return 0;
         }
         rc = open_rows(store, &block);
-        if (rc < 0 || !settled(store, &block)) {
+        if (rc < 0 || !passed(store, &block, stays)) {
             return rc;
         }
         rc = drop_tail(store, txn, &block);
@@ -216,7 +240,7 @@ static int expire_uplink(struct store *store, MDB_txn *txn, unsigned u, int64_t 
         }
         store_lock(store);
         for (size_t r = 0; r < block.header.scans; r++) {
-            settle_row(store, u, &block.rows[r], FATE_EXPIRED);
+            reclaim_settle_row(store, u, &block.rows[r], FATE_EXPIRED);
         }
         uplink->expiry = block.number + 1;
         store_unlock(store);
@@ -298,7 +322,7 @@ static int purge_history(struct store *store, MDB_txn *txn, size_t short_bytes)
             return rc;
         }
         store->purge = block.number + 1;
-        if (settled(store, &block) && !held(store, &block)) {
+        if (passed(store, &block, held(store, &block))) {
             rc = block.number == store->state.tail ? drop_tail(store, txn, &block)
                                                    : delete_block(store, txn, &block);
             if (rc < 0) {
@@ -326,7 +350,10 @@ static int drop_oldest(struct store *store, MDB_txn *txn, size_t short_bytes)
         store_lock(store);
         for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
             for (size_t i = 0; i < block.header.scans; i++) {
-                settle_row(store, u, &block.rows[i], FATE_THINNED);
+                const struct wal_row *row = &block.rows[i];
+                if (row->seq > store->state.devices[row->device - 1].flushed[row->stream]) {
+                    reclaim_settle_row(store, u, row, FATE_THINNED);
+                }
             }
         }
         store_unlock(store);
@@ -347,7 +374,13 @@ static int make_room(struct store *store, MDB_txn *txn, size_t need)
     int64_t missing = 0;
     int rc = shortage(store, want, &missing);
     if (rc == 0 && (size_t)missing > store->plan.freed) {
+        rc = retire_history(store, txn, (size_t)missing);
+    }
+    if (rc == 0 && (size_t)missing > store->plan.freed) {
         rc = purge_history(store, txn, (size_t)missing);
+    }
+    if (rc == 0 && (size_t)missing > store->plan.freed && !pause) {
+        rc = retire_waiting(store, txn, (size_t)missing);
     }
     if (rc == 0 && (size_t)missing > store->plan.freed && !pause) {
         rc = drop_oldest(store, txn, (size_t)missing);
@@ -371,12 +404,14 @@ int reclaim_run(struct store *store, MDB_txn *txn, size_t need_bytes)
     if (store->plan.decided) {
         int rc = 0;
         for (size_t i = 0; i < store->plan.count && rc == 0; i++) {
-            struct key key = key_number(KEY_WAL, store->plan.deletes[i]);
-            rc = env_delete(txn, &key);
+            rc = env_delete(txn, &store->plan.deletes[i]);
         }
         return rc;
     }
     int rc = expire(store, txn);
+    if (rc == 0) {
+        rc = retire_run(store, txn);
+    }
     if (rc == 0) {
         rc = reclaim_tail(store, txn);
     }

@@ -20,6 +20,10 @@ enum {
 struct state_device {
     uint64_t seq[STREAM_COUNT]; /* the last appended */
     uint64_t counts[LEDGER_COUNTS];
+    /* Not in the record, found at a start. Under the store's lock: the last one committed, and the
+     * last one that has passed from the log into large blocks. */
+    uint64_t committed[STREAM_COUNT], flushed[STREAM_COUNT];
+    uint64_t looked; /* the block of the log up to which this device was flushed */
 };
 
 struct track {

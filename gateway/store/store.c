@@ -34,6 +34,9 @@ static int make(const char *dir, bool readonly, struct store **ret_store)
     if (rc == 0 && !readonly) {
         rc = wal_encoder_create(&store->encoder);
     }
+    if (rc == 0 && !readonly) {
+        rc = flush_create(&store->flush);
+    }
     if (rc == 0 && (store->dir == NULL || asprintf(&store->path, "%s/store", dir) < 0)) {
         store->path = NULL;
         rc = -ENOMEM;
@@ -86,7 +89,7 @@ static int load(struct store *store)
         rc = state_add_devices(&store->state, dictionary_count(store->dictionary));
     }
     store->newest = store->state.next - 1;
-    return rc;
+    return rc < 0 ? rc : flush_load(store);
 }
 
 static size_t file_bytes(const struct store *store)
@@ -191,6 +194,7 @@ void store_close(struct store *store)
     env_close(store->env);
     dictionary_destroy(store->dictionary);
     wal_encoder_destroy(store->encoder);
+    flush_destroy(store->flush);
     wal_decoder_destroy(store->decoder);
     state_finish(&store->state);
     anchors_finish(&store->anchors);

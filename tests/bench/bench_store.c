@@ -185,7 +185,9 @@ int main(int argc, char **argv)
     if (mkdtemp(dir) == NULL) {
         return 1;
     }
-    struct store_settings settings = {.commit_interval_ms = 1000, .max_size_bytes = -1};
+    struct store_settings settings = {.commit_interval_ms = 1000,
+                                      .max_size_bytes = -1,
+                                      .keep_ms = argc > 4 ? strtoll(argv[4], NULL, 10) : 0};
     struct store *store;
     unsigned uplink;
     must(store_open(dir, &settings, &store), "open");
