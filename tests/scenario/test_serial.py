@@ -123,6 +123,25 @@ def test_libmodbus_slave_unplugged_and_back(tmp_path):
     wait_for(lambda: gateway.device("one")["state"] == "good", 45, "it is read again")
 
 
+def test_a_bus_is_changed_by_a_reload(tmp_path):
+    """Its devices move to a new bus on the same port; the old one has left it by then, or soon."""
+    line, sink = Line(str(tmp_path)).plug(), Sink(tmp_path).start()
+    libmodbus(tmp_path, line, 9)
+    gateway = device(bus(Gateway(tmp_path), line), "one", 9, LIBMODBUS_POINTS)
+    device(gateway, "two", 9, LIBMODBUS_POINTS).uplink(sink).start()
+    wait_for(lambda: latest(sink, "two"), 20, "both are read")
+    status, output, errors = gateway.cli("read", "one", "last")
+    assert status == 0 and "227" in output, errors
+    gateway.set("bus b1", frame_gap="5 ms")
+    gateway.reload()
+    gateway.process.wait_log("reload: done")
+    polls = {name: gateway.device(name)["polls"] for name in ("one", "two")}
+    for name in polls:
+        wait_for(lambda: gateway.device(name)["polls"] > polls[name] + 2
+                 and gateway.device(name)["state"] == "good", 20, f"{name} is read again")
+    gateway.stop()
+
+
 def test_the_bus_in_words(tmp_path):
     """check --plan shows what the line carries, and says when it cannot."""
     line = Line(str(tmp_path))
