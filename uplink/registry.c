@@ -1,14 +1,12 @@
 #include "uplink/file/file.h"
 #include "uplink/http/http.h"
 #include "uplink/influx/influx.h"
+#include "uplink/postgres/postgres.h"
 
 #include <string.h>
 
 const struct uplink *const uplinks[] = {
-    &uplink_http,
-    &uplink_file,
-    &uplink_influx,
-    NULL,
+    &uplink_http, &uplink_file, &uplink_postgres, &uplink_influx, NULL,
 };
 const size_t uplinks_count = ARRAY_SIZE(uplinks) - 1;
 
