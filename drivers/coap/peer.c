@@ -44,6 +44,7 @@ static void release_session(struct peer *peer)
         peer->session = NULL;
     }
     peer->established = peer->refused = false;
+    peer->pinged_ms = 0;
 }
 
 static void clean_up(struct peer *peer)
@@ -154,15 +155,21 @@ void peers_finish(struct peers *peers)
 static void on_ping(struct schedule_timer *timer)
 {
     struct peer *peer = (struct peer *)((char *)timer - offsetof(struct peer, ping));
-    int64_t silence_ms = clock_mono_ms() - peer->heard_ms;
-    int64_t left_ms = peer->settings->keepalive_ms - silence_ms;
+    int64_t now_ms = clock_mono_ms();
+    int64_t left_ms = peer->heard_ms + peer->settings->keepalive_ms - now_ms;
+    if (peer->pinged_ms > 0 && peer->heard_ms < peer->pinged_ms) {
+        peer_fail(peer, DEVICE_ERROR_TIMEOUT, 0);
+        return;
+    }
+    peer->pinged_ms = 0;
     if (left_ms <= 0 && peer->session != NULL && !peer->broken) {
         if (coap_session_send_ping(peer->session) == COAP_INVALID_MID) {
             peer_fail(peer, DEVICE_ERROR_CLOSED, 0);
             return;
         }
         coap_loop_kick(peer->loop);
-        left_ms = peer->settings->keepalive_ms;
+        peer->pinged_ms = now_ms;
+        left_ms = PEER_PONG_MS;
     }
     schedule_set(peer->peers->schedule, &peer->ping, left_ms);
 }

@@ -20,6 +20,7 @@ enum {
     FETCH_TOKEN_SIZE = 8,
     PEER_FETCHES_MAX = 4096 + 16, /* a resource a point, and questions from outside */
     PEER_HANDSHAKE_MS = 5000,     /* a DTLS handshake may take so much longer than an answer */
+    PEER_PONG_MS = 5000,          /* two repeats of a ping fit in */
     PEER_MAX_AGE_S = 60           /* RFC 7252 section 5.10.5 */
 };
 

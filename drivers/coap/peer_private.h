@@ -19,7 +19,7 @@ struct peer {
     int detail;
     struct peer *next_broken;
     struct schedule_timer ping;
-    int64_t heard_ms; /* CLOCK_MONOTONIC */
+    int64_t heard_ms, pinged_ms; /* CLOCK_MONOTONIC; pinged 0: no ping is on its way */
     uint8_t key[COAP_KEY_MAX];
     size_t key_len;
     uint64_t next_token;

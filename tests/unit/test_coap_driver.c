@@ -448,6 +448,98 @@ static void unwanted_notifications(void **state)
     assert_int_equal(f->scans, 1);
 }
 
+static void send_reset(struct fixture *f, const struct request *request)
+{
+    const uint8_t reset[] = {0x70, 0, request->mid[0], request->mid[1]};
+    assert_int_equal(sendto(f->sensor, reset, sizeof(reset), 0,
+                            (const struct sockaddr *)&request->from, sizeof(request->from)),
+                     sizeof(reset));
+}
+
+/* A sensor that promises to be silent for an hour is pinged; one that is gone is found out within
+ * seconds, and asked anew from another port. */
+static void kept_alive(void **state)
+{
+    struct fixture *f = *state;
+    f->settings.keepalive_ms = 200;
+    start(f, COAP_MODE_OBSERVE);
+    struct request request = receive(f, 0);
+    struct reply reply = text_reply("[{\"n\":\"a\",\"v\":1}]");
+    reply.observe = 1;
+    reply.max_age_s = 255;
+    answer(f, &request, &reply, 0);
+    wait_scans(f, 1);
+    for (int i = 0; i < 2; i++) {
+        struct request ping = receive(f, 0);
+        assert_true(ping.any && !ping.observes);
+        assert_int_equal(ping.from.sin_port, request.from.sin_port);
+        send_reset(f, &ping);
+    }
+    int64_t quiet_ms = clock_mono_ms();
+    struct request again = {0};
+    while (!again.observes && clock_mono_ms() - quiet_ms < PEER_PONG_MS + 5000) {
+        again = receive(f, 0);
+    }
+    assert_true(again.observes && again.from.sin_port != request.from.sin_port);
+    answer(f, &again, &reply, 0);
+    wait_scans(f, 2);
+    assert_int_equal(f->device.health.failures, 0);
+}
+
+struct question {
+    struct driver_request request; /* first */
+    int calls, error;
+    char why[80];
+    json_t *result;
+};
+
+static void on_done(struct driver_request *request, int error, const char *why, json_t *result)
+{
+    struct question *question = (struct question *)request;
+    question->calls++;
+    question->error = error;
+    snprintf(question->why, sizeof(question->why), "%s", why == NULL ? "" : why);
+    question->result = result;
+}
+
+/* Questions from outside: answered beside the schedule, bounded, ended with the device. */
+static void read_now(void **state)
+{
+    struct fixture *f = *state;
+    struct question questions[5 + 1] = {0};
+    const size_t point = 0;
+    f->config.poll_ms = 60000;
+    start(f, COAP_MODE_GET);
+    for (size_t i = 0; i < ARRAY_SIZE(questions); i++) {
+        questions[i].request = (struct driver_request){.deadline_ms = clock_mono_ms() + 3000,
+                                                       .points = &point,
+                                                       .point_count = 1,
+                                                       .done = on_done};
+    }
+    assert_int_equal(coap_driver.read_now(f->state, &f->device, &questions[0].request), 0);
+    struct request request = receive(f, 0);
+    struct reply reply = text_reply("[{\"n\":\"a\",\"v\":21.5}]");
+    answer(f, &request, &reply, 0);
+    for (int i = 0; i < ROUNDS_MAX && questions[0].calls == 0; i++) {
+        turn(f);
+    }
+    assert_int_equal(questions[0].error, 0);
+    json_t *shown = json_array_get(json_object_get(questions[0].result, "points"), 0);
+    assert_true(json_number_value(json_object_get(shown, "raw_value")) == 21.5);
+    json_decref(questions[0].result);
+    assert_int_equal(f->scans, 0);
+    for (size_t i = 1; i < ARRAY_SIZE(questions); i++) {
+        assert_int_equal(coap_driver.read_now(f->state, &f->device, &questions[i].request),
+                         i == ARRAY_SIZE(questions) - 1 ? -EBUSY : 0);
+    }
+    coap_driver.remove(f->state, &f->device);
+    for (size_t i = 1; i < ARRAY_SIZE(questions) - 1; i++) {
+        assert_int_equal(questions[i].calls, 1);
+        assert_int_equal(questions[i].error, -ECANCELED);
+    }
+    start(f, COAP_MODE_GET);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -458,6 +550,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(notifications, set_up, tear_down),
         cmocka_unit_test_setup_teardown(not_observable, set_up, tear_down),
         cmocka_unit_test_setup_teardown(unwanted_notifications, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(kept_alive, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(read_now, set_up, tear_down),
     };
     log_set_level(LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
