@@ -2,12 +2,20 @@
 #include "uplink/http/http.h"
 #include "uplink/influx/influx.h"
 #include "uplink/postgres/postgres.h"
+#include "uplink/timestream/timestream.h"
 
 #include <string.h>
 
+// clang-format off
 const struct uplink *const uplinks[] = {
-    &uplink_http, &uplink_file, &uplink_postgres, &uplink_influx, NULL,
+    &uplink_file,
+    &uplink_http,
+    &uplink_influx,
+    &uplink_postgres,
+    &uplink_timestream,
+    NULL,
 };
+// clang-format on
 const size_t uplinks_count = ARRAY_SIZE(uplinks) - 1;
 
 const struct uplink *uplink_find(const char *type)

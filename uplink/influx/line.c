@@ -1,17 +1,9 @@
 #include "uplink/influx/influx.h"
+#include "uplink/labels.h"
 #include "uplink/out.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
-
-enum { TAGS_MAX = 64 };
-
-static const char *const own_tags[] = {"device", "gateway", "store", "stream", "window_s"};
-
-struct tag {
-    const char *key, *value;
-};
 
 /* What is the same in all lines of one device, rendered once. */
 struct head {
@@ -73,41 +65,7 @@ static void add_text(struct buffer *to, const char *text, size_t len)
     out_literal(to, "\"");
 }
 
-static bool is_own(const char *key)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(own_tags); i++) {
-        if (strcmp(own_tags[i], key) == 0) {
-            return true;
-        }
-    }
-    return strcmp(key, "time") == 0 || strcmp(key, "seq") == 0;
-}
-
-/* Sorted by key, as the protocol's documentation advises for speed. An empty value is no tag. */
-static void insert_tag(struct tag *tags, size_t *count, struct tag tag)
-{
-    if (tag.value == NULL || tag.value[0] == '\0' || *count == TAGS_MAX) {
-        return;
-    }
-    size_t at = (*count)++;
-    for (; at > 0 && strcmp(tags[at - 1].key, tag.key) > 0; at--) {
-        tags[at] = tags[at - 1];
-    }
-    tags[at] = tag;
-}
-
-/* A field must not be called like a tag, or like what the protocol or we use ourselves. */
-static bool is_taken(const struct tag *tags, size_t count, const char *name)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(tags[i].key, name) == 0) {
-            return true;
-        }
-    }
-    return is_own(name);
-}
-
-static void add_field_keys(struct head *h, const struct tag *tags, size_t tag_count)
+static void add_field_keys(struct head *h, const struct labels *labels)
 {
     buffer_clear(&h->text);
     h->odd_names = false;
@@ -122,21 +80,20 @@ static void add_field_keys(struct head *h, const struct tag *tags, size_t tag_co
         h->odd_names |= len >= 8 && strcmp(name + len - 8, "_quality") == 0;
         out_literal(&h->text, ",");
         add_name(&h->text, name, true);
-        buffer_add_text(&h->text, is_taken(tags, tag_count, name) ? "_=" : "=");
+        buffer_add_text(&h->text, labels_taken(labels, name) ? "_=" : "=");
         h->fields[i] = (struct field){(uint32_t)from, (uint32_t)(h->text.len - from)};
     }
 }
 
-static void add_before(struct head *h, const char *measurement, const struct tag *tags,
-                       size_t count)
+static void add_before(struct head *h, const char *measurement, const struct labels *labels)
 {
     buffer_clear(&h->before);
     add_name(&h->before, measurement, false);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < labels->count; i++) {
         out_literal(&h->before, ",");
-        add_name(&h->before, tags[i].key, true);
+        add_name(&h->before, labels->list[i].key, true);
         out_literal(&h->before, "=");
-        add_name(&h->before, tags[i].value, true);
+        add_name(&h->before, labels->list[i].value, true);
     }
     out_literal(&h->before, " seq=");
 }
@@ -164,31 +121,14 @@ static int head_use(struct head *h, const char *measurement, const struct batch 
     }
     h->names = record->names;
     h->window_s = window_s;
-    struct tag tags[TAGS_MAX];
-    size_t count = 0;
-    char window[16];
-    snprintf(window, sizeof window, "%u", window_s);
-    insert_tag(tags, &count, (struct tag){"device", h->names->device});
-    insert_tag(tags, &count, (struct tag){"gateway", batch->gateway});
-    insert_tag(tags, &count, (struct tag){"store", batch->store_id});
-    insert_tag(tags, &count, (struct tag){"stream", stream_name(batch->stream)});
-    insert_tag(tags, &count, (struct tag){"window_s", window_s != 0 ? window : NULL});
-    json_t *given = h->names->tags_json[0] != '\0' ? json_loads(h->names->tags_json, 0, NULL)
-                                                   : NULL;
-    const char *key;
-    json_t *value;
-    json_object_foreach(given, key, value)
-    {
-        if (!is_own(key)) {
-            insert_tag(tags, &count, (struct tag){key, json_string_value(value)});
-        }
-    }
+    struct labels labels;
+    labels_init(&labels, batch, record);
     int r = make_room(h, h->names->point_count);
     if (r == 0) {
-        add_before(h, measurement, tags, count);
-        add_field_keys(h, tags, count);
+        add_before(h, measurement, &labels);
+        add_field_keys(h, &labels);
     }
-    json_decref(given);
+    labels_finish(&labels);
     return r < 0 || buffer_failed(&h->before) || buffer_failed(&h->text) ? -ENOMEM : 0;
 }
 

@@ -1,0 +1,29 @@
+/* labels.h - what tells a record apart in a receiving table: device, gateway, store, stream, the
+ * window of an aggregate, and the tags of the device.
+ *
+ * Pure, any thread. Sorted by key; values are never empty. Where tables have columns, a point must
+ * not be called like a label: labels_taken(). */
+#pragma once
+
+#include "uplink/uplink.h"
+
+#include <jansson.h>
+
+enum { LABELS_MAX = 64 }; /* further tags of a device are left out */
+
+struct labels {
+    struct label {
+        const char *key, *value;
+    } list[LABELS_MAX];
+    size_t count;
+    char window[16];
+    json_t *given; /* owns the tags' texts */
+};
+
+/* Texts belong to batch, record and labels; finish it. */
+void labels_init(struct labels *labels, const struct batch *batch,
+                 const struct batch_record *record);
+void labels_finish(struct labels *labels);
+
+/* Whether that name is one of them, or "seq" or "time", which every table has. */
+bool labels_taken(const struct labels *labels, const char *name);
