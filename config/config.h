@@ -90,6 +90,8 @@ struct config_gateway {
     const char *name, *data_dir, *run_dir;
     int log_level, clock; /* enum config_clock */
     int64_t clock_wait_ms;
+    bool allow_writes;         /* points that are writable may be written */
+    int64_t write_interval_ms; /* least time between two writes of one point */
 };
 
 struct config {

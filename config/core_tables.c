@@ -50,6 +50,22 @@ static const struct config_key gateway_keys[] = {
         .help = "how long readings wait for a synchronised clock before they go out as uncertain",
     },
     {
+        .name = "allow_writes",
+        .type = CONFIG_BOOL,
+        .offset = offsetof(struct core_gateway, allow_writes),
+        .fallback = "no",
+        .help = "points that say `writable MIN MAX` may be written by `windrow write`",
+    },
+    {
+        .name = "write_interval",
+        .type = CONFIG_DURATION,
+        .offset = offsetof(struct core_gateway, write_interval_ms),
+        .fallback = "10 s",
+        .min = 0,
+        .max = DAY_MS,
+        .help = "least time between two writes of one point; earlier ones are refused",
+    },
+    {
         .name = "clock",
         .type = CONFIG_CHOICE,
         .offset = offsetof(struct core_gateway, clock),

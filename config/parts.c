@@ -46,6 +46,8 @@ static void build_gateway(struct build *build, struct config *config)
     gateway->run_dir = core->run_dir;
     gateway->log_level = core->log_level;
     gateway->clock_wait_ms = core->clock_wait_ms;
+    gateway->allow_writes = core->allow_writes;
+    gateway->write_interval_ms = core->write_interval_ms;
     gateway->clock = core->clock;
     config->gateway_fingerprint = hash_text(config->gateway_fingerprint, gateway->name);
     config->gateway = gateway;

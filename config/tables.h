@@ -23,6 +23,8 @@ struct core_gateway {
     const char *name, *data_dir, *run_dir;
     int log_level, clock;
     int64_t clock_wait_ms;
+    bool allow_writes;
+    int64_t write_interval_ms;
 };
 
 struct core_device {

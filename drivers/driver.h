@@ -51,7 +51,10 @@ struct driver {
      * -ENOSYS is said by the core where it is NULL. */
     int (*read_now)(void *state, struct device *device, struct driver_request *request);
 
-    /* Optional: writes one point (request->points[0]) and reads it back. */
+    /* Optional: writes one point (request->points[0]) and reads it back. An error says that nothing
+     * went out to the device. Otherwise the result has "outcome" (done, failed, unknown) and, but
+     * for done, "why"; "old", "written" and "read_back" are JSON values as text, as far as they are
+     * known. What went out is never sent again. */
     int (*write)(void *state, struct device *device, struct driver_request *request);
 
     /* Optional, pure: the exact requests a device will get, a line each, for `check --plan`. */

@@ -9,6 +9,7 @@
 #include "gateway/field.h"
 #include "gateway/pipeline/pipeline.h"
 #include "gateway/store/store.h"
+#include "gateway/writes/writes.h"
 #include "uplink/sender.h"
 
 #include <pthread.h>
@@ -18,6 +19,7 @@ struct gateway {
     const struct config *config; /* the one in force */
     struct store *store;
     struct pipeline *pipeline;
+    struct writes *writes;
     struct field *field;
     struct api *api;
     struct api_host host;
@@ -51,6 +53,9 @@ must_check int daemon_reload(struct gateway *gateway);
 
 /* Logs each error and warning; text lines into ret_text where it is not NULL. */
 void daemon_tell_errors(const struct config_errors *errors, struct buffer *ret_text);
+
+/* Starts gateway->writes (daemon_host.c). */
+must_check int daemon_start_writes(struct gateway *gateway);
 
 /* Fills gateway->host, the api's view (daemon_host.c). */
 void daemon_host_init(struct gateway *gateway);

@@ -45,10 +45,7 @@ static const struct config *host_config(void *user)
     return config;
 }
 
-static int host_ask_device(void *user, const char *name, const size_t *points, size_t count,
-                           const char *value, int64_t deadline_ms,
-                           void (*done)(void *arg, int error, const char *why, json_t *result),
-                           void *arg)
+static struct device *host_find_device(void *user, const char *name)
 {
     struct gateway *gateway = user;
     struct device *device = NULL;
@@ -59,6 +56,16 @@ static int host_ask_device(void *user, const char *name, const size_t *points, s
         }
     }
     pthread_mutex_unlock(&gateway->lock);
+    return device;
+}
+
+static int host_ask_device(void *user, const char *name, const size_t *points, size_t count,
+                           const char *value, int64_t deadline_ms,
+                           void (*done)(void *arg, int error, const char *why, json_t *result),
+                           void *arg)
+{
+    struct gateway *gateway = user;
+    struct device *device = host_find_device(gateway, name);
     if (device == NULL) {
         return -ENOENT;
     }
@@ -91,6 +98,21 @@ static int host_reload(void *user, struct buffer *ret_text)
     return write(gateway->wake_fd, &one, sizeof one) == sizeof one ? 0 : -EIO;
 }
 
+static void host_write(void *user, const struct write_command *command,
+                       void (*done)(void *arg, int status, struct buffer *body), void *arg)
+{
+    writes_execute(((struct gateway *)user)->writes, command, done, arg);
+}
+
+int daemon_start_writes(struct gateway *gateway)
+{
+    const struct writes_host host = {.user = gateway,
+                                     .config = host_config,
+                                     .find_device = host_find_device,
+                                     .ask_device = host_ask_device};
+    return writes_create(gateway->store, gateway->pipeline, &host, &gateway->writes);
+}
+
 void daemon_host_init(struct gateway *gateway)
 {
     gateway->host = (struct api_host){.user = gateway,
@@ -102,5 +124,6 @@ void daemon_host_init(struct gateway *gateway)
                                       .config = host_config,
                                       .started_boot_ms = gateway->started_boot_ms,
                                       .ask_device = host_ask_device,
+                                      .write = host_write,
                                       .reload = host_reload};
 }

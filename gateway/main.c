@@ -144,6 +144,15 @@ static int start_pipeline(struct gateway *gateway)
     return r;
 }
 
+static int start_writes(struct gateway *gateway)
+{
+    int r = daemon_start_writes(gateway);
+    if (r < 0) {
+        log_error("writes: what the store remembers of them does not read: %s", strerror(-r));
+    }
+    return r;
+}
+
 static int start_field(struct gateway *gateway)
 {
     int r = field_start(gateway->config, &gateway->field);
@@ -175,6 +184,7 @@ static int start(struct gateway *gateway)
     int r = load(gateway);
     r = r < 0 ? r : start_store(gateway);
     r = r < 0 ? r : start_pipeline(gateway);
+    r = r < 0 ? r : start_writes(gateway);
     r = r < 0 ? r : daemon_start_uplinks(gateway);
     r = r < 0 ? r : start_field(gateway);
     r = r < 0 ? r : start_api(gateway);
@@ -193,6 +203,7 @@ static void stop(struct gateway *gateway)
     }
     daemon_forget_devices(gateway);
     pipeline_destroy(gateway->pipeline);
+    writes_destroy(gateway->writes);
     store_close(gateway->store);
     config_unref(gateway->config);
 }

@@ -19,7 +19,8 @@ struct slot {
     struct mbap_request ask;
     uint8_t data[MBAP_PDU_MAX]; /* of a write */
     uint8_t unit;
-    int64_t timeout_ms;
+    _Atomic bool sent;
+    int64_t timeout_ms, not_after_ms;
     struct serial_reply reply;
     struct session_result result;
 };
@@ -129,6 +130,11 @@ static void run(struct bus *bus, struct slot *slot)
         return;
     }
     int64_t began_ns = clock_mono_ns();
+    if (slot->not_after_ms != 0 && began_ns / 1000000 > slot->not_after_ms) {
+        result->error = DEVICE_ERROR_TIMEOUT;
+        return;
+    }
+    atomic_store(&slot->sent, true);
     r = serial_exchange(&bus->serial, slot->unit, &slot->ask, slot->timeout_ms,
                         atomic_load_explicit(&bus->pause_ms, memory_order_relaxed), &slot->reply,
                         &values);
@@ -203,6 +209,7 @@ static void on_done(evutil_socket_t fd, short what, void *user)
         struct session_request *request = slot->request;
         slot->request = NULL;
         if (request != NULL) {
+            request->sent = atomic_load(&slot->sent);
             request->done(request, &slot->result);
         }
         pthread_mutex_lock(&bus->lock);
@@ -219,6 +226,9 @@ static void fill_slot(struct slot *slot, struct session_request *request)
     slot->ask = request->ask;
     slot->unit = request->unit;
     slot->timeout_ms = request->timeout_ms;
+    slot->not_after_ms = request->not_after_ms;
+    atomic_store(&slot->sent, false);
+    request->sent = false;
     if (request->ask.data != NULL) {
         memcpy(slot->data, request->ask.data, request->ask.data_len);
         slot->ask.data = slot->data;
@@ -267,6 +277,7 @@ static void cancel(struct wire *wire, struct session_request *request)
         at = &(*at)->next;
     }
     /* One that runs, or is done, comes back through on_done(). */
+    request->sent = *at != slot;
     if (*at == slot) {
         *at = slot->next;
         slot->next = bus->spare;

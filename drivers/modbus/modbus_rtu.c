@@ -4,6 +4,7 @@
 #include "drivers/modbus/load.h"
 #include "drivers/modbus/poller.h"
 #include "drivers/modbus/read_now.h"
+#include "drivers/modbus/write_now.h"
 #include "gateway/base/log.h"
 
 #include <errno.h>
@@ -331,6 +332,12 @@ static void rtu_remove(void *state, struct device *device)
     device->driver_data = NULL;
 }
 
+static int rtu_write(void *state, struct device *device, struct driver_request *request)
+{
+    (void)state;
+    return write_now_begin(device->driver_data, request);
+}
+
 static int rtu_read_now(void *state, struct device *device, struct driver_request *request)
 {
     (void)state;
@@ -350,5 +357,6 @@ const struct driver modbus_rtu_driver = {
     .add = rtu_add,
     .remove = rtu_remove,
     .read_now = rtu_read_now,
+    .write = rtu_write,
     .describe_plan = modbus_describe_plan,
 };

@@ -2,6 +2,7 @@
 
 #include "drivers/modbus/poller.h"
 #include "drivers/modbus/read_now.h"
+#include "drivers/modbus/write_now.h"
 #include "gateway/base/log.h"
 
 #include <errno.h>
@@ -87,6 +88,12 @@ static void tcp_remove(void *state, struct device *device)
     device->driver_data = NULL;
 }
 
+static int tcp_write(void *state, struct device *device, struct driver_request *request)
+{
+    (void)state;
+    return write_now_begin(device->driver_data, request);
+}
+
 static int tcp_read_now(void *state, struct device *device, struct driver_request *request)
 {
     (void)state;
@@ -109,6 +116,7 @@ const struct driver modbus_tcp_driver = {
     .add = tcp_add,
     .remove = tcp_remove,
     .read_now = tcp_read_now,
+    .write = tcp_write,
     .describe_plan = modbus_describe_plan,
 };
 
@@ -123,5 +131,6 @@ const struct driver modbus_rtu_tcp_driver = {
     .add = tcp_add,
     .remove = tcp_remove,
     .read_now = tcp_read_now,
+    .write = tcp_write,
     .describe_plan = modbus_describe_plan,
 };

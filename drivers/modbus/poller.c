@@ -1,6 +1,7 @@
 #include "drivers/modbus/poller.h"
 
 #include "drivers/modbus/read_now.h"
+#include "drivers/modbus/write_now.h"
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 
@@ -481,6 +482,7 @@ void poller_destroy(struct poller *poller)
     schedule_cancel(poller->schedule, &poller->busy);
     if (poller->wire != NULL) {
         read_now_cancel_all(poller);
+        write_now_cancel(poller);
         wire_cancel(poller->wire, &poller->request);
         wire_put(poller->wire);
     }

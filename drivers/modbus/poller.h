@@ -18,6 +18,7 @@ enum {
 };
 
 struct read_now;
+struct write_now;
 
 struct poller {
     struct schedule_entry entry;
@@ -43,7 +44,8 @@ struct poller {
     enum device_error error; /* the round's first */
     int detail;
     int64_t rtt_us, cost_ms;
-    struct read_now *reads; /* questions from outside that are still open */
+    struct write_now *write; /* one at a time */
+    struct read_now *reads;  /* questions from outside that are still open */
 };
 
 /* Takes over one use of the wire, also when it fails. */

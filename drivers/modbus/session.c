@@ -286,7 +286,7 @@ int session_submit(struct session *session, struct session_request *request, boo
         return -ENOBUFS;
     }
     struct session_request *after = front ? &session->waiting : session->waiting.previous;
-    request->resent = false;
+    request->resent = request->sent = false;
     request->previous = after;
     request->next = after->next;
     after->next->previous = request;
@@ -529,6 +529,7 @@ static void send_request(struct session *session)
         session->out_len = MBAP_HEADER_SIZE + (size_t)len;
     }
     session->out_sent = 0;
+    request->sent = true;
     session->state = WAITING;
     session->began_ns = session->sent_ns = clock_mono_ns();
     schedule_set(session->pool->schedule, &session->timer, request->timeout_ms);
@@ -554,6 +555,9 @@ static void proceed(struct session *session)
         if (pause_ms > 0) {
             session->state = PAUSING;
             schedule_set(session->pool->schedule, &session->timer, pause_ms);
+        } else if (session_is_late(session->active)) {
+            session->began_ns = session->sent_ns = clock_mono_ns();
+            fail(session, DEVICE_ERROR_TIMEOUT, 0);
         } else {
             send_request(session);
         }

@@ -16,6 +16,7 @@
 #include "drivers/modbus/mbap.h"
 #include "drivers/modbus/wire.h"
 #include "drivers/schedule.h"
+#include "gateway/base/clock.h"
 #include "gateway/pipeline/device.h"
 
 struct session;
@@ -48,9 +49,17 @@ struct session_request {
     struct mbap_request ask;
     uint8_t unit;
     bool resent; /* the session's */
+    bool sent;   /* the wire's: bytes of it went out, or may have */
     int64_t timeout_ms;
+    int64_t not_after_ms; /* CLOCK_MONOTONIC: not sent after that, but failed; 0: any time */
     void (*done)(struct session_request *request, const struct session_result *result);
 };
+
+/* Whether it waited too long to be sent any more. */
+static inline bool session_is_late(const struct session_request *request)
+{
+    return request->not_after_ms != 0 && clock_mono_ms() > request->not_after_ms;
+}
 
 /* Pauses of one connection; the largest of its users' count. */
 struct session_pauses {

@@ -48,6 +48,11 @@ static const char *const orders[] = {"ABCD", "CDAB", "BADC", "DCBA", NULL};
          .min = 0,                                                                                 \
          .max = 10000,                                                                             \
          .help = "how long it wants to be left alone between two requests"},                       \
+        {.name = "write_multiple",                                                                 \
+         .type = CONFIG_BOOL,                                                                      \
+         KEY(write_multiple),                                                                      \
+         .fallback = "no",                                                                         \
+         .help = "write single values, too, with functions 15 and 16, for devices without 5, 6"},  \
     {                                                                                              \
         .name = "one_request_per_point", .type = CONFIG_BOOL, KEY(one_request_per_point),          \
         .fallback = "no", .help = "never read two points with one request"                         \

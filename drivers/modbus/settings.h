@@ -15,7 +15,7 @@ struct modbus_settings {
     int64_t max_gap, largest_request; /* registers */
     int64_t connect_pause_ms, request_pause_ms;
     int byte_order; /* enum registers_order */
-    bool one_request_per_point, close_after_round;
+    bool one_request_per_point, close_after_round, write_multiple;
 };
 
 extern const struct config_table modbus_tcp_table, modbus_rtu_table, modbus_rtu_tcp_table;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 struct token {
+    char name[65];
     uint8_t hash[SHA256_DIGEST_LENGTH];
     bool write;
 };
@@ -13,7 +14,7 @@ struct token {
 struct access {
     struct token tokens[ACCESS_TOKENS_MAX];
     size_t token_count;
-    bool tokens_needed;
+    bool tokens_needed, allow_writes;
     bool check_host;
     char gateway_name[64], listen_host[128];
 };
@@ -61,6 +62,7 @@ static int take_line(struct access *access, const char *line, size_t len, const 
     }
     struct token *t = &access->tokens[access->token_count++];
     t->write = write;
+    memcpy(t->name, name, sizeof name);
     SHA256((const uint8_t *)token, strlen(token), t->hash);
     OPENSSL_cleanse(token, sizeof token);
     OPENSSL_cleanse(copy, sizeof copy);
@@ -95,6 +97,7 @@ int access_create(const struct api_settings *settings, const char *gateway_name,
     if (settings->listen != NULL) {
         copy_host(settings->listen, access->listen_host, sizeof access->listen_host);
     }
+    access->allow_writes = settings->allow_writes;
     access->check_host = is_loopback(access->listen_host);
     access->tokens_needed = settings->tokens.text != NULL || !access->check_host;
     int r = settings->tokens.text == NULL
@@ -153,6 +156,12 @@ static const struct token *find_token(const struct access *access, const char *a
     return found;
 }
 
+const char *access_who(const struct access *access, const char *authorization)
+{
+    const struct token *token = find_token(access, authorization);
+    return token != NULL ? token->name : NULL;
+}
+
 int access_judge(const struct access *access, const struct access_request *request,
                  const char **ret_why)
 {
@@ -171,12 +180,17 @@ int access_judge(const struct access *access, const struct access_request *reque
         *ret_why = "a token is needed: Authorization: Bearer TOKEN, with one of tokens_file";
         return 401;
     }
-    if (request->pushes && (token == NULL || !token->write)) {
-        *ret_why = token == NULL ? "readings are taken with a token only: give [api] a tokens_file"
+    if (request->writes && !access->allow_writes) {
+        *ret_why = "points are written over the Unix socket only: [api] allow_writes is no";
+        return 403;
+    }
+    bool by_token = request->pushes || request->writes;
+    if (by_token && (token == NULL || !token->write)) {
+        *ret_why = token == NULL ? "this is for tokens only: give [api] a tokens_file"
                                  : "this token may only read: one with the role write is needed";
         return 403;
     }
-    if (request->changes && !request->pushes) {
+    if (request->changes && !by_token) {
         *ret_why = "only the Unix socket may change anything: use the windrow command";
         return 403;
     }

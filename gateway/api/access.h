@@ -1,10 +1,11 @@
 /* access.h - who may ask what.
  *
  * Over the Unix socket anything goes: its file mode is the lock. Over TCP nothing may be changed,
- * but readings may be pushed by who has a token with the role write; where a tokens file is given
- * each request needs one of its tokens; without one only loopback is served, and there the Host
- * header must name this machine, or a web page elsewhere could reach us through a name that it
- * points at 127.0.0.1 (DNS rebinding). Pure after creation; any thread. */
+ * but readings may be pushed (and points written, where that is allowed) by who has a token with
+ * the role write; where a tokens file is given each request needs one of its tokens; without one
+ * only loopback is served, and there the Host header must name this machine, or a web page
+ * elsewhere could reach us through a name that it points at 127.0.0.1 (DNS rebinding). Pure after
+ * creation; any thread. */
 #pragma once
 
 #include "gateway/api/api.h"
@@ -23,10 +24,14 @@ struct access_request {
     bool over_socket;
     bool changes;              /* not GET or HEAD */
     bool pushes;               /* brings readings: a token with the role write will do */
+    bool writes;               /* writes a point: the same, where [api] allow_writes says so */
     bool open;                 /* holds no data (the page): needs no token */
     const char *host;          /* the Host header, NULL when absent */
     const char *authorization; /* the Authorization header, NULL when absent */
 };
+
+/* The name of the token in an Authorization header, NULL: none of ours. */
+const char *access_who(const struct access *access, const char *authorization);
 
 /* 0, or the HTTP status to refuse with (401, 403) and the reason. */
 int access_judge(const struct access *access, const struct access_request *request,

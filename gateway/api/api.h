@@ -17,10 +17,12 @@ struct api_settings {
     const char *listen; /* NULL: off */
     const char *cert_file, *key_file;
     struct config_secret tokens;
+    bool allow_writes; /* POST /v1/write over TCP, too */
 };
 extern const struct config_table api_config_table;
 
 struct api;
+struct write_command;
 
 /* The running gateway as the api sees it; implemented by the daemon. */
 struct api_host {
@@ -43,6 +45,10 @@ struct api_host {
                       const char *value, int64_t deadline_ms,
                       void (*done)(void *arg, int error, const char *why, json_t *result),
                       void *arg);
+    /* Writes a point, at most once; `done` is called once, on any thread, with a status and a JSON
+     * body. Optional: without it nothing can be written. */
+    void (*write)(void *user, const struct write_command *command,
+                  void (*done)(void *arg, int status, struct buffer *body), void *arg);
     /* Reloads the configuration now; errors as text lines in ret_text. 0 or -EINVAL. */
     int (*reload)(void *user, struct buffer *ret_text);
 };

@@ -6,6 +6,7 @@
 #include "gateway/api/query.h"
 #include "gateway/api/reply.h"
 #include "gateway/api/views.h"
+#include "gateway/api/write_point.h"
 #include "gateway/store/store_clock.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@ struct call {
     struct server *server;
     struct evhttp_request *request;
     const struct query *query;
+    bool over_socket;
 };
 
 static void send_view(struct call *call, int r, const char *content_type, struct buffer *body)
@@ -181,6 +183,16 @@ static void post_read(struct call *call)
     ask_device(call->routes->host, call->routes->later, call->request, body, len);
 }
 
+static void post_write(struct call *call)
+{
+    size_t len;
+    const char *body = take_body(call, &len);
+    const char *authorization = evhttp_find_header(evhttp_request_get_input_headers(call->request),
+                                                   "Authorization");
+    const char *token = call->over_socket ? NULL : access_who(call->routes->access, authorization);
+    write_point(call->routes->host, call->routes->later, call->request, token, body, len);
+}
+
 static void post_sensor(struct call *call)
 {
     size_t len;
@@ -205,6 +217,7 @@ static const struct route {
     {"/v1/read", EVHTTP_REQ_POST, false, post_read},
     {"/v1/reload", EVHTTP_REQ_POST, false, post_reload},
     {"/v1/status", EVHTTP_REQ_GET, false, get_status},
+    {"/v1/write", EVHTTP_REQ_POST, false, post_write},
 };
 
 static const struct route *find_route(const char *path)
@@ -227,6 +240,7 @@ static bool may_pass(struct routes *routes, bool over_socket, struct evhttp_requ
         .over_socket = over_socket,
         .changes = method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD,
         .pushes = method == EVHTTP_REQ_POST && route != NULL && route->answer == post_sensor,
+        .writes = method == EVHTTP_REQ_POST && route != NULL && route->answer == post_write,
         .open = route != NULL && route->open,
         .host = evhttp_find_header(headers, "Host"),
         .authorization = evhttp_find_header(headers, "Authorization"),
@@ -263,7 +277,10 @@ void routes_handle(struct routes *routes, struct server *server, bool over_socke
         reply_error(request, 405, "wrong_method", "%s takes %s", route->path,
                     route->method == EVHTTP_REQ_GET ? "GET" : "POST");
     } else {
-        route->answer(&(struct call){
-            .routes = routes, .server = server, .request = request, .query = &query});
+        route->answer(&(struct call){.routes = routes,
+                                     .server = server,
+                                     .request = request,
+                                     .query = &query,
+                                     .over_socket = over_socket});
     }
 }

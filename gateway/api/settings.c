@@ -32,6 +32,13 @@ static const struct config_key keys[] = {
         .example = "/etc/windrow/tokens",
         .help = "lines: NAME read|write TOKEN",
     },
+    {
+        .name = "allow_writes",
+        .type = CONFIG_BOOL,
+        .offset = offsetof(struct api_settings, allow_writes),
+        .fallback = "no",
+        .help = "who has a write token may write points over `listen`, not only over the socket",
+    },
 };
 
 static bool is_loopback(const char *endpoint)
@@ -48,6 +55,9 @@ static void check(const void *settings, struct config_errors *errors)
     }
     if (api->key_file != NULL && api->cert_file == NULL) {
         config_complain(errors, "key_file", "needs cert_file beside it");
+    }
+    if (api->allow_writes && api->tokens.path == NULL) {
+        config_complain(errors, "allow_writes", "needs tokens_file with a write token");
     }
     if (api->listen == NULL || is_loopback(api->listen)) {
         return;

@@ -48,7 +48,8 @@ static void discard(struct queue_entry *entry)
         config_unref(entry->user);
     } else if (entry->kind != QUEUE_SCAN) {
         device_unref(entry->device);
-    } else if (entry->durable != NULL) {
+    }
+    if (entry->durable != NULL) {
         entry->durable(entry->user, -ECANCELED);
     }
 }
@@ -181,11 +182,17 @@ static struct track *gateway_track(struct pipeline *p)
     return track;
 }
 
-void pipeline_record(struct pipeline *p, struct device *device, const char *kind, const char *text)
+int pipeline_emit_event(struct pipeline *p, struct device *device, const char *kind,
+                        const char *text)
 {
     struct track *track = device != NULL ? device->pipeline_data : NULL;
     track = track != NULL ? track : gateway_track(p);
-    int r = track == NULL ? -ENOMEM : emit_event(p, track, kind, text);
+    return track == NULL ? -ENOMEM : emit_event(p, track, kind, text);
+}
+
+void pipeline_record(struct pipeline *p, struct device *device, const char *kind, const char *text)
+{
+    int r = pipeline_emit_event(p, device, kind, text);
     if (r < 0 && r != -ENOSPC) {
         log_warning("event %s is not recorded: %s", kind, strerrordesc_np(-r));
     }
@@ -252,6 +259,9 @@ static void process(struct pipeline *p, struct queue_entry *entry)
         break;
     case QUEUE_EVENT:
         process_event(p, entry);
+        break;
+    case QUEUE_RECORD:
+        process_record(p, entry);
         break;
     case QUEUE_CALL:
         process_call(entry->user);

@@ -84,9 +84,11 @@ static size_t find_place(const struct queue *q, size_t size, size_t *ret_cost)
 
 static bool over_bound(const struct queue *q, const struct queue_entry *head, size_t cost)
 {
+    if (head->durable != NULL && q->pushes >= QUEUE_PUSHES_MAX) {
+        return true;
+    }
     return head->kind == QUEUE_SCAN &&
-           (q->readings + head->readings > q->max_readings || q->used + cost > QUEUE_SCAN_BYTES ||
-            (head->durable != NULL && q->pushes >= QUEUE_PUSHES_MAX));
+           (q->readings + head->readings > q->max_readings || q->used + cost > QUEUE_SCAN_BYTES);
 }
 
 static int push_locked(struct queue *q, const struct queue_entry *head, const void *payload,

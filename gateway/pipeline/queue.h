@@ -15,11 +15,19 @@ struct queue;
 enum {
     QUEUE_SCAN_BYTES = 4 << 20,      /* bound of all scans in the queue, with their texts */
     QUEUE_CONTROL_RESERVE = 1 << 20, /* on top of it, for control messages */
-    QUEUE_PUSHES_MAX = 1024,         /* pushed scans whose senders wait */
+    QUEUE_PUSHES_MAX = 1024,         /* pushed scans and records whose senders wait */
     QUEUE_WAKE_FRACTION = 4,         /* a quarter full wakes the consumer */
 };
 
-enum queue_kind { QUEUE_SCAN, QUEUE_ADD, QUEUE_RETIRE, QUEUE_CONFIG, QUEUE_EVENT, QUEUE_CALL };
+enum queue_kind {
+    QUEUE_SCAN,
+    QUEUE_ADD,
+    QUEUE_RETIRE,
+    QUEUE_CONFIG,
+    QUEUE_EVENT,
+    QUEUE_RECORD,
+    QUEUE_CALL
+};
 
 /* What a producer says of an entry; the payload (scan, text) is copied behind it. */
 struct queue_entry {
@@ -27,7 +35,7 @@ struct queue_entry {
     uint16_t kind; /* enum queue_kind */
     uint16_t readings;
     struct device *device;                  /* not referenced by the queue */
-    void (*durable)(void *user, int error); /* QUEUE_SCAN: whom to tell, or NULL */
+    void (*durable)(void *user, int error); /* of a scan or record: whom to tell, or NULL */
     void *user;
     uint64_t payload[];
 };

@@ -218,7 +218,8 @@ static int put_state(struct store *store, MDB_txn *txn)
 static size_t needed(const struct store *store)
 {
     size_t page = env_page_size(store->env);
-    size_t bytes = (PAGES_BESIDE + store->record.len / page + 1) * page;
+    size_t beside = store->record.len + 2 * store->records.len;
+    size_t bytes = (PAGES_BESIDE + beside / page + 1) * page;
     for (size_t i = 0; i < store->cut_count; i++) {
         bytes += (store->cuts[i].len + 16 + page - 1) / page * page;
     }
@@ -277,6 +278,9 @@ static int fill(struct store *store, MDB_txn *txn)
     if (rc == 0) {
         rc = put_letters(store, txn);
     }
+    if (rc == 0) {
+        rc = record_put_all(store, txn);
+    }
     return rc < 0 ? rc : put_state(store, txn);
 }
 
@@ -320,6 +324,7 @@ static void clear_pending(struct store *store)
     store->run_count = 0;
     store->counted = false;
     buffer_clear(&store->pending);
+    buffer_clear(&store->records);
     dictionary_saved(store->dictionary);
 }
 

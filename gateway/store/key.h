@@ -15,6 +15,7 @@ enum key_type {
     KEY_STATE = 's',  /* nothing */
     KEY_DEVICE = 'p', /* device, version of its entry in the dictionary */
     KEY_DEAD = 'd',   /* number of the dead letter */
+    KEY_RECORD = 'r', /* number of a small record */
     KEY_DAY = 'e',    /* day since 1970 that holds the number of its first block */
 };
 

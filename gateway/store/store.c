@@ -205,6 +205,7 @@ void store_close(struct store *store)
     buffer_finish(&store->block);
     buffer_finish(&store->dead);
     buffer_finish(&store->letters);
+    buffer_finish(&store->records);
     free(store->runs);
     free(store->run_of);
     free(store->rows);

@@ -73,6 +73,14 @@ bool store_has_pending(struct store *store);
  */
 void store_set_note(struct store *store, const char *name, int64_t value);
 bool store_note(struct store *store, const char *name, int64_t *ret_value);
+/* Small records by number (what became of commands), durable with the next commit; len 0 forgets
+ * one. [writer] -EMSGSIZE: too long, -ENOBUFS: too much waits for a commit, -ENOMEM. */
+enum { STORE_RECORD_MAX = 4096, STORE_RECORDS_PENDING_MAX = 256 * 1024 };
+must_check int store_set_record(struct store *store, uint64_t number, const void *bytes,
+                                size_t len);
+/* The first committed one with a number of at least `from`, copied. -ENOENT: none. */
+must_check int store_copy_record(struct store *store, uint64_t from, uint64_t *ret_number,
+                                 struct buffer *ret_bytes);
 /* Raw scans since then are not reclaimed (open windows are rebuilt from them). [writer] */
 void store_hold_since(struct store *store, int64_t time_ms);
 

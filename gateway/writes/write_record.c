@@ -1,0 +1,66 @@
+#include "gateway/writes/write_record.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { VERSION = 1 };
+
+static void add_text(struct buffer *b, const char *text)
+{
+    size_t len = strlen(text);
+    buffer_add_varint(b, len);
+    buffer_add(b, text, len);
+}
+
+void write_record_encode(const struct write_record *record, struct buffer *ret_bytes)
+{
+    buffer_add_byte(ret_bytes, VERSION);
+    buffer_add_zigzag(ret_bytes, record->time_ms);
+    buffer_add_varint(ret_bytes, (uint64_t)record->status);
+    buffer_add_byte(ret_bytes, record->chosen);
+    add_text(ret_bytes, record->id);
+    add_text(ret_bytes, record->device);
+    add_text(ret_bytes, record->point);
+    add_text(ret_bytes, record->who);
+    add_text(ret_bytes, record->value);
+    add_text(ret_bytes, record->body);
+}
+
+static void take_text(struct cursor *c, char *text, size_t max)
+{
+    uint64_t len = cursor_take_varint(c);
+    const uint8_t *from = len <= max ? cursor_take(c, (size_t)len) : NULL;
+    if (from == NULL || memchr(from, '\0', (size_t)len) != NULL) {
+        c->failed = true;
+        len = 0;
+    } else if (len > 0) {
+        memcpy(text, from, (size_t)len);
+    }
+    text[len] = '\0';
+}
+
+int write_record_decode(const void *bytes, size_t len, struct write_record *ret_record)
+{
+    const uint8_t *at = bytes;
+    struct cursor c = {at, at + len, false};
+    if (cursor_take_byte(&c) != VERSION) {
+        return -EBADMSG;
+    }
+    ret_record->time_ms = cursor_take_zigzag(&c);
+    uint64_t status = cursor_take_varint(&c);
+    ret_record->status = status < 1000 ? (int)status : 0;
+    ret_record->chosen = cursor_take_byte(&c) != 0;
+    take_text(&c, ret_record->id, WRITE_ID_MAX);
+    take_text(&c, ret_record->device, WRITE_NAME_MAX);
+    take_text(&c, ret_record->point, WRITE_NAME_MAX);
+    take_text(&c, ret_record->who, WRITE_NAME_MAX);
+    take_text(&c, ret_record->value, WRITE_VALUE_MAX);
+    take_text(&c, ret_record->body, WRITE_BODY_MAX);
+    return c.failed || c.at != c.end || status >= 1000 ? -EBADMSG : 0;
+}
+
+bool write_record_same(const struct write_record *a, const struct write_record *b)
+{
+    return strcmp(a->device, b->device) == 0 && strcmp(a->point, b->point) == 0 &&
+           strcmp(a->value, b->value) == 0;
+}
