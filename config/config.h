@@ -1,9 +1,9 @@
 /* config.h - what the user said, checked, complete and immutable.
  *
- * config_load() reads windrow.ini and conf.d/, fills one struct config and reports all errors at
- * once. A loaded config is never changed; it is shared by reference count, any thread. Sections
- * carry a fingerprint over their resolved keys, profile and points (secrets included), so that a
- * reload restarts only what differs. Texts belong to the config. */
+ * config_load() reads windrow.ini and conf.d/, fills one struct config, reports all errors at once.
+ * A loaded config is never changed; it is shared by reference count, any thread. Sections carry a
+ * fingerprint over their resolved keys, profile and points (secrets too), so that a reload restarts
+ * only what differs. Texts belong to the config. */
 #pragma once
 
 #include "config/errors.h"
@@ -12,7 +12,6 @@
 struct config_tag {
     const char *name, *value;
 };
-
 /* One `point.NAME = SOURCE, ATTRIBUTE ...` line. */
 struct config_point {
     const char *name;
@@ -89,9 +88,8 @@ enum config_clock { CONFIG_CLOCK_KERNEL, CONFIG_CLOCK_TRUSTED }; /* who says tha
 struct config_gateway {
     const char *name, *data_dir, *run_dir;
     int log_level, clock; /* enum config_clock */
-    int64_t clock_wait_ms;
-    bool allow_writes;         /* points that are writable may be written */
-    int64_t write_interval_ms; /* least time between two writes of one point */
+    int64_t clock_wait_ms, write_interval_ms;
+    bool allow_writes;
 };
 
 struct config {
@@ -110,8 +108,8 @@ struct config {
     uint64_t gateway_fingerprint, store_fingerprint, api_fingerprint, coap_fingerprint;
 };
 
-/* Reads path and its conf.d/. 0: ret_config holds one reference. -EINVAL: `errors` says why (all of
- * it); any other -errno: path cannot be read, also in `errors`. Blocks on the disk only. */
+/* Reads path and its conf.d/. 0: ret_config holds one reference. -EINVAL: `errors` says why (all);
+ * any other -errno: path cannot be read, also in `errors`. Blocks on the disk only. */
 must_check int config_load(const char *path, struct config_errors *errors,
                            const struct config **ret_config);
 

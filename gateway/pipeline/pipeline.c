@@ -2,6 +2,7 @@
 
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
+#include "gateway/pipeline/durable.h"
 #include "gateway/pipeline/state.h"
 #include "gateway/store/store.h"
 
@@ -182,20 +183,15 @@ static struct track *gateway_track(struct pipeline *p)
     return track;
 }
 
-int pipeline_emit_event(struct pipeline *p, struct device *device, const char *kind,
-                        const char *text)
+int pipeline_record(struct pipeline *p, struct device *device, const char *kind, const char *text)
 {
     struct track *track = device != NULL ? device->pipeline_data : NULL;
     track = track != NULL ? track : gateway_track(p);
-    return track == NULL ? -ENOMEM : emit_event(p, track, kind, text);
-}
-
-void pipeline_record(struct pipeline *p, struct device *device, const char *kind, const char *text)
-{
-    int r = pipeline_emit_event(p, device, kind, text);
+    int r = track == NULL ? -ENOMEM : emit_event(p, track, kind, text);
     if (r < 0 && r != -ENOSPC) {
         log_warning("event %s is not recorded: %s", kind, strerrordesc_np(-r));
     }
+    return r;
 }
 
 static void process_event(struct pipeline *p, struct queue_entry *entry)
@@ -260,8 +256,8 @@ static void process(struct pipeline *p, struct queue_entry *entry)
     case QUEUE_EVENT:
         process_event(p, entry);
         break;
-    case QUEUE_RECORD:
-        process_record(p, entry);
+    case QUEUE_DURABLE:
+        durable_process(p, entry);
         break;
     case QUEUE_CALL:
         process_call(entry->user);

@@ -47,19 +47,6 @@ uint64_t pipeline_heartbeat(struct pipeline *pipeline);
 void pipeline_event(struct pipeline *pipeline, struct device *device, const char *kind,
                     const char *text);
 
-/* An event whose sender waits for it, and one of the store's small records, in one commit. */
-struct pipeline_record {
-    const char *kind, *text; /* kind "": no event */
-    uint64_t number;         /* of the record; 0: none */
-    const void *bytes;       /* copied; len 0 forgets the record */
-    size_t len;
-};
-/* `durable` as in scan_submit_pushed(). -ENOBUFS: the queue is at its bound, -EMSGSIZE, -ENOMEM;
- * it is not called then. */
-must_check int pipeline_submit_record(struct pipeline *pipeline, struct device *device,
-                                      const struct pipeline_record *record,
-                                      void (*durable)(void *user, int error), void *user);
-
 struct pipeline_stats {
     uint64_t queue_readings, queue_peak, overruns, late, windows_closed;
 };

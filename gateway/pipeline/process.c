@@ -1,5 +1,6 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
+#include "gateway/pipeline/durable.h"
 #include "gateway/pipeline/scale.h"
 #include "gateway/pipeline/state.h"
 #include "gateway/store/store.h"
@@ -65,21 +66,6 @@ static size_t thin_scan(struct track *track, struct scan *scan)
     return left;
 }
 
-void process_answer(struct pipeline *p, const struct queue_entry *entry, int error)
-{
-    if (entry->durable == NULL) {
-        return;
-    }
-    if (error == 0) {
-        /* The queue bounds the pushes that wait, so there is a slot. */
-        p->pushes[p->push_count++] = (struct pending_push){.durable = entry->durable,
-                                                           .user = entry->user};
-        return;
-    }
-    entry->durable(entry->user, error);
-    queue_push_settled(p->queue);
-}
-
 /* Identities never repeat, whatever the seq was that a device object began with. */
 static void order_seq(struct track *track, struct scan *scan)
 {
@@ -94,7 +80,7 @@ void process_scan(struct pipeline *p, struct queue_entry *entry)
     struct track *track = entry->device->pipeline_data;
     struct scan *scan = (struct scan *)entry->payload;
     if (track == NULL || track->ids == NULL) {
-        process_answer(p, entry, -ENODEV); /* said when it was added */
+        durable_answer(p, entry, -ENODEV); /* said when it was added */
         return;
     }
     order_seq(track, scan);
@@ -113,58 +99,5 @@ void process_scan(struct pipeline *p, struct queue_entry *entry)
     if (r < 0) {
         store_count(p->store, track->id, LEDGER_DROPPED_DISK, read - suppressed);
     }
-    process_answer(p, entry, r);
-}
-
-/* The payload of a record: this, then kind, text and bytes, the texts with their NULs. */
-struct record_head {
-    uint64_t number;
-    uint32_t kind_len, text_len, len;
-};
-
-int pipeline_submit_record(struct pipeline *p, struct device *device,
-                           const struct pipeline_record *record,
-                           void (*durable)(void *user, int error), void *user)
-{
-    const struct record_head parts = {.number = record->number,
-                                      .kind_len = (uint32_t)strlen(record->kind) + 1,
-                                      .text_len = (uint32_t)strlen(record->text) + 1,
-                                      .len = (uint32_t)record->len};
-    auto_buffer struct buffer payload = {.max = SCAN_TEXT_MAX};
-    buffer_add(&payload, &parts, sizeof parts);
-    buffer_add(&payload, record->kind, parts.kind_len);
-    buffer_add(&payload, record->text, parts.text_len);
-    if (record->len > 0) {
-        buffer_add(&payload, record->bytes, record->len);
-    }
-    if (buffer_failed(&payload) || record->len > STORE_RECORD_MAX) {
-        return buffer_failed(&payload) ? -ENOMEM : -EMSGSIZE;
-    }
-    struct queue_entry head = {.kind = QUEUE_RECORD,
-                               .device = device != NULL ? device_ref(device) : NULL,
-                               .durable = durable,
-                               .user = user};
-    int r = queue_push(p->queue, &head, payload.data, payload.len);
-    if (r < 0) {
-        device_unref(device);
-    }
-    return r;
-}
-
-/* Where the event is not taken the record is not either. */
-void process_record(struct pipeline *p, struct queue_entry *entry)
-{
-    struct record_head parts;
-    memcpy(&parts, entry->payload, sizeof parts);
-    const char *kind = (const char *)entry->payload + sizeof parts;
-    const char *text = kind + parts.kind_len;
-    int r = atomic_load_explicit(&p->error, memory_order_relaxed);
-    if (r == 0 && kind[0] != '\0') {
-        r = pipeline_emit_event(p, entry->device, kind, text);
-    }
-    if (r == 0 && parts.number > 0) {
-        r = store_set_record(p->store, parts.number, text + parts.text_len, parts.len);
-    }
-    device_unref(entry->device);
-    process_answer(p, entry, r);
+    durable_answer(p, entry, r);
 }

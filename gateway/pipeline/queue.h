@@ -25,7 +25,7 @@ enum queue_kind {
     QUEUE_RETIRE,
     QUEUE_CONFIG,
     QUEUE_EVENT,
-    QUEUE_RECORD,
+    QUEUE_DURABLE,
     QUEUE_CALL
 };
 

@@ -105,9 +105,6 @@ must_check int emit_event(struct pipeline *p, struct track *track, const char *k
 
 /* process.c: one entry of the queue. */
 void process_scan(struct pipeline *p, struct queue_entry *entry);
-void process_record(struct pipeline *p, struct queue_entry *entry);
-/* Tells who waits for the entry: an error now, success after the commit. */
-void process_answer(struct pipeline *p, const struct queue_entry *entry, int error);
 /* store_append() with the pipeline's way of failing: logged once, latched when it is the disk. */
 must_check int pipeline_append(struct pipeline *p, struct track *track, struct scan *scan);
 void pipeline_fail(struct pipeline *p, int error);
@@ -116,12 +113,8 @@ void pipeline_fail(struct pipeline *p, int error);
  * and the open windows of all tracks, in one pass over what the store holds. */
 void pipeline_restore(struct pipeline *p);
 
-/* pipeline.c */
-/* Into the event stream of the device, or of the gateway itself (NULL, or retired). */
-must_check int pipeline_emit_event(struct pipeline *p, struct device *device, const char *kind,
-                                   const char *text);
-/* For tests too: works off what is in the queue, and commits when that is due. */
+/* pipeline.c, for tests too: works off what is in the queue, and commits when that is due. */
 void pipeline_turn(struct pipeline *p);
 void pipeline_commit(struct pipeline *p);
 /* An event of the gateway itself, or of the device; said when it cannot be stored. */
-void pipeline_record(struct pipeline *p, struct device *device, const char *kind, const char *text);
+int pipeline_record(struct pipeline *p, struct device *device, const char *kind, const char *text);

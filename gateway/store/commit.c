@@ -1,6 +1,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/store/reclaim.h"
+#include "gateway/store/record.h"
 
 #include <errno.h>
 #include <string.h>

@@ -47,10 +47,9 @@ struct store {
     struct buffer encoded; /* blocks of the commit at hand */
     struct cut cuts[CUTS_MAX];
     size_t cut_count;
-    struct buffer record;  /* the state record */
-    struct buffer block;   /* copied out of the map */
-    struct buffer records; /* set since the last commit: number (8), length (4), bytes, each */
-    struct buffer letters; /* the dead letters of the commit at hand */
+    struct buffer record, records; /* the state record; small ones that are new (record.h) */
+    struct buffer block;           /* copied out of the map */
+    struct buffer letters;         /* the dead letters of the commit at hand */
     struct plan plan;
     struct flush *flush; /* the writer's, NULL when read only */
     uint64_t sweep;      /* the device and stream that retire_run() comes to next */
@@ -107,9 +106,6 @@ size_t birth_map_bytes(uint64_t max_bytes, size_t file_bytes);
 /* store.c */
 must_check int store_read_state(struct store *store, struct state *ret_state);
 void store_adapt_interval(struct store *store);
-
-/* record.c */
-must_check int record_put_all(struct store *store, MDB_txn *txn);
 
 /* commit.c */
 /* Counts the pending runs for the uplinks that are there now. */

@@ -1,5 +1,4 @@
-/* Small records of the core by number: what became of commands. Kept until they are forgotten. */
-#include "gateway/store/internal.h"
+#include "gateway/store/record.h"
 
 #include <errno.h>
 

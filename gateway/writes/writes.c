@@ -2,7 +2,7 @@
 
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
-#include "gateway/pipeline/pipeline.h"
+#include "gateway/pipeline/durable.h"
 #include "gateway/store/store.h"
 #include "gateway/writes/write_answer.h"
 #include "gateway/writes/write_memory.h"
@@ -89,9 +89,9 @@ static int record_with(struct writes *writes, struct device *device, const char 
     if (buffer_failed(&bytes)) {
         return -ENOMEM;
     }
-    const struct pipeline_record wanted = {
+    const struct durable_event wanted = {
         .kind = kind, .text = text, .number = number, .bytes = bytes.data, .len = bytes.len};
-    return pipeline_submit_record(writes->pipeline, device, &wanted, durable, user);
+    return durable_submit(writes->pipeline, device, &wanted, durable, user);
 }
 
 /* The outcome stands in job->record: into the event stream and the store, then to who asked. */

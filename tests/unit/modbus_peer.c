@@ -27,6 +27,22 @@ static unsigned peer_bad(const struct peer *peer, const struct mbap_request *req
     return in_hole ? MBAP_ILLEGAL_ADDRESS : 0;
 }
 
+static void peer_take_write(struct peer *peer, const struct mbap_request *request)
+{
+    peer->writes++;
+    peer->write_function = request->function;
+    for (unsigned i = 0; i < request->count && !peer->ignores_writes; i++) {
+        uint16_t *to = &peer->registers[request->first + i];
+        if (request->function == MBAP_WRITE_COIL) {
+            *to = request->data[0] != 0;
+        } else if (request->function == MBAP_WRITE_COILS) {
+            *to = request->data[i / 8] >> (i % 8) & 1;
+        } else {
+            *to = mbap_get16(request->data + 2 * (size_t)i);
+        }
+    }
+}
+
 /* The reply frame of a good slave; its length. */
 static size_t peer_reply(struct peer *peer, const struct mbap_frame *frame,
                          uint8_t out[MBAP_FRAME_MAX])
@@ -43,8 +59,13 @@ static size_t peer_reply(struct peer *peer, const struct mbap_frame *frame,
     if (frame->unit < 32 && (peer->unreachable_units >> frame->unit & 1) != 0) {
         exception = MBAP_GATEWAY_TARGET;
     }
+    bool writes = request.function > MBAP_READ_INPUT;
+    exception = exception == 0 && writes ? peer->write_exception : exception;
     size_t len;
-    if (exception != 0) {
+    if (exception == 0 && writes) {
+        peer_take_write(peer, &request);
+        len = mbap_reply_write(pdu, &request);
+    } else if (exception != 0) {
         len = mbap_reply_exception(pdu, request.function, exception);
     } else if (request.function <= MBAP_READ_DISCRETES) {
         for (unsigned i = 0; i < request.count; i++) {
@@ -136,7 +157,14 @@ static void peer_answer(struct peer_connection *c, const struct mbap_frame *fram
         peer_close(c);
         return;
     }
+    unsigned writes = peer->writes;
     size_t len = peer_reply(peer, frame, reply);
+    if (peer->writes > writes && (peer->swallows_writes || peer->closes_on_write)) {
+        if (peer->closes_on_write) {
+            peer_close(c);
+        }
+        return;
+    }
     if (peer->mode == PEER_GOOD || peer->mode == PEER_EXCEPTION) {
         peer_send(c, reply, len);
     } else if (peer->mode == PEER_CLOSE_AFTER) {

@@ -53,6 +53,12 @@ struct peer {
     uint32_t silent_units;      /* bit n: unit n does not answer */
     uint32_t unreachable_units; /* bit n: exception 11 */
     unsigned accepted, requests, open;
+    unsigned writes; /* that were taken; write_function is that of the last one */
+    uint8_t write_function;
+    unsigned write_exception; /* of writes only; 0: none */
+    bool ignores_writes;      /* confirms them, and keeps what it has */
+    bool swallows_writes;     /* executes them, and says nothing */
+    bool closes_on_write;     /* executes them, and closes */
     unsigned unit_requests[32];
     char address[32];
 };
