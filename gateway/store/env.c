@@ -227,6 +227,9 @@ int env_seek(MDB_txn *txn, enum key_type type, uint64_t from, uint64_t *ret_numb
     if (rc == 0 && !key_parse_number(type, name.mv_data, name.mv_size, ret_number)) {
         rc = -ENOENT;
     }
+    if (rc == 0 && *ret_number < from) {
+        rc = -EIO; /* keys out of order: whoever walks on would walk in circles */
+    }
     mdb_cursor_close(cursor);
     return rc;
 }

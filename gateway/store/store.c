@@ -100,6 +100,16 @@ static size_t file_bytes(const struct store *store)
     return stat(file, &st) < 0 || st.st_size < 0 ? 0 : (size_t)st.st_size;
 }
 
+static int set_aside(struct store *store)
+{
+    int rc = birth_quarantine(store->dir, &store->quarantined);
+    if (rc == 0) {
+        log_error("store: %s is damaged: set aside as %s, a fresh store begins", store->path,
+                  store->quarantined);
+    }
+    return rc;
+}
+
 /* Sound, absent, or set aside: afterwards there is an environment to open. */
 static int settle_environment(struct store *store)
 {
@@ -108,11 +118,7 @@ static int settle_environment(struct store *store)
     if (lstat(store->path, &st) == 0) {
         rc = check_environment(store->path, false);
         if (rc == -EBADMSG) {
-            rc = birth_quarantine(store->dir, &store->quarantined);
-            if (rc == 0) {
-                log_error("store: %s is damaged: set aside as %s, a fresh store begins",
-                          store->path, store->quarantined);
-            }
+            rc = set_aside(store);
         } else {
             return rc;
         }
@@ -142,7 +148,8 @@ static int open_writer(struct store *store)
     return rc < 0 ? rc : store_clock_start(store);
 }
 
-int store_open(const char *dir, const struct store_settings *settings, struct store **ret_store)
+static int open_once(const char *dir, const struct store_settings *settings, char **ret_aside,
+                     struct store **ret_store)
 {
     struct store *store = NULL;
     int rc = make(dir, false, &store);
@@ -155,8 +162,33 @@ int store_open(const char *dir, const struct store_settings *settings, struct st
     store->committed_mono_ms = clock_mono_ms();
     rc = open_writer(store);
     if (rc < 0) {
+        env_close(take_ptr(store->env));
+        if (rc == -EBADMSG && store->quarantined == NULL && set_aside(store) == 0) {
+            *ret_aside = take_ptr(store->quarantined);
+        }
         store_close(store);
         return rc;
+    }
+    *ret_store = store;
+    return 0;
+}
+
+int store_open(const char *dir, const struct store_settings *settings, struct store **ret_store)
+{
+    auto_free char *aside = NULL;
+    struct store *store = NULL;
+    int rc = open_once(dir, settings, &aside, &store);
+    if (aside != NULL) {
+        /* Its pages were sound, what they hold was not: once more, without it. */
+        auto_free char *again = NULL;
+        rc = open_once(dir, settings, &again, &store);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    if (aside != NULL) {
+        free(store->quarantined);
+        store->quarantined = take_ptr(aside);
     }
     *ret_store = store;
     return 0;
