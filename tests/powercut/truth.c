@@ -169,6 +169,8 @@ void truth_rebase(struct truth *truth, uint32_t commit)
                 for (unsigned u = 0; u < TRUTH_UPLINKS; u++) {
                     if (scan->settled[u] > commit) {
                         scan->settled[u] = scan->certain[u] = 0;
+                    } else if (scan->certain[u] > commit) {
+                        scan->certain[u] = UINT32_MAX; /* nobody knows; it may come again */
                     }
                 }
                 last = scan->commit != 0 ? seq : last;

@@ -1,12 +1,16 @@
-"""The store beside a disk, a kernel and a memory that fail: every call once, every allocation once.
+"""The store beside a disk, a kernel and a memory that fail: every call once, every allocation once;
+kill -9 at any moment; files that were damaged while nobody looked.
 
-WINDROW_FAULT_STRIDE tries every n-th call only (1).
+WINDROW_FAULT_STRIDE tries every n-th call only (1); WINDROW_STORE_KILLS (1000) and
+WINDROW_DAMAGED_FILES (1500) set how often. Each program takes --hours H, too.
 """
 import os
 
 from test_powercut import run
 
 STRIDE = int(os.environ.get("WINDROW_FAULT_STRIDE", "1"))
+KILLS = int(os.environ.get("WINDROW_STORE_KILLS", "1000"))
+FILES = int(os.environ.get("WINDROW_DAMAGED_FILES", "1500"))
 
 
 def test_every_call_and_every_allocation_fails_once():
@@ -15,3 +19,16 @@ def test_every_call_and_every_allocation_fails_once():
     if STRIDE == 1:
         assert summary["calls_failed"] >= 2000
         assert summary["allocations_failed"] >= 1000
+
+
+def test_kill_at_random_moments_while_readers_settle():
+    summary = run("powercut_kill", "--kills", KILLS)
+    assert summary["bad"] == 0, summary
+    assert summary["kills"] >= KILLS
+    assert summary["before_the_first_commit"] > 0  # creation was hit, too
+
+
+def test_a_damaged_file_is_set_aside_and_crashes_nothing():
+    summary = run("powercut_damage", "--files", FILES)
+    assert summary["crashed"] == summary["hung"] == summary["wrong"] == 0, summary
+    assert 0 < summary["set_aside"] < FILES
