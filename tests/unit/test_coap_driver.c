@@ -104,7 +104,7 @@ static int tear_down(void **state)
 
 static void start(struct fixture *f, enum coap_mode mode)
 {
-    f->settings.mode = mode;
+    f->settings.mode = (int)mode;
     assert_int_equal(coap_driver.add(f->state, &f->device), 0);
 }
 
