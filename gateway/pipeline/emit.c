@@ -9,6 +9,9 @@
 int emit_scan(struct pipeline *p, struct track *track, struct scan *scan)
 {
     scan->device = track->id;
+    /* The store adds statistics of its own to the aggregates, where it thins. */
+    uint64_t last = store_last_seq(p->store, scan->stream, track->id);
+    track->seq[scan->stream] = last > track->seq[scan->stream] ? last : track->seq[scan->stream];
     scan->seq = ++track->seq[scan->stream];
     if (track->device != NULL) {
         atomic_store_explicit(&track->device->seq[scan->stream], scan->seq, memory_order_relaxed);

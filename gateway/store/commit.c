@@ -326,6 +326,7 @@ static void clear_pending(struct store *store)
     store->counted = false;
     buffer_clear(&store->pending);
     buffer_clear(&store->records);
+    buffer_clear(&store->thinned);
     dictionary_saved(store->dictionary);
 }
 
@@ -335,6 +336,7 @@ static void wake_readers(struct store *store)
     for (size_t i = 0; i < store->run_count; i++) {
         streams |= 1u << store->runs[i].stream;
     }
+    streams |= store->thinned.len > 0 ? 1u << STREAM_AGGREGATE : 0;
     for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
         if (store->readers[u] != NULL && (store->state.uplinks[u].streams & streams) != 0) {
             reader_wake(store->readers[u]);
@@ -372,6 +374,11 @@ static void publish(struct store *store, int64_t started_ns)
     for (size_t i = 0; i < store->run_count; i++) {
         struct state_device *device = &store->state.devices[store->runs[i].device - 1];
         device->committed[store->runs[i].stream] = device->seq[store->runs[i].stream];
+    }
+    for (size_t at = 0; at < store->thinned.len;) {
+        const struct scan *scan = (const struct scan *)(const void *)(store->thinned.data + at);
+        store->state.devices[scan->device - 1].committed[STREAM_AGGREGATE] = scan->seq;
+        at += scan_size(scan);
     }
     flush_done(store);
     store->newest = store->state.next - 1;

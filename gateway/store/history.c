@@ -317,7 +317,12 @@ static int begin_history(struct walk *walk, const struct wanted *wanted)
     walk->devices = walk->store->state.device_count;
     store_unlock(walk->store);
     walk->shown = calloc(walk->devices + 1, sizeof(*walk->shown));
-    return walk->shown == NULL ? -ENOMEM : begin(walk, wanted->from_ms);
+    int rc = walk->shown == NULL ? -ENOMEM : begin(walk, wanted->from_ms);
+    if (wanted->stream == STREAM_AGGREGATE && rc == 0) {
+        /* Statistics of what was thinned are old ones behind newer ones. */
+        walk->in_order = false;
+    }
+    return rc;
 }
 
 int store_history(struct store *store, enum stream stream, uint32_t device, int64_t from_ms,

@@ -51,11 +51,12 @@ struct store {
     struct buffer block;           /* copied out of the map */
     struct buffer letters;         /* the dead letters of the commit at hand */
     struct plan plan;
-    struct flush *flush; /* the writer's, NULL when read only */
-    uint64_t sweep;      /* the device and stream that retire_run() comes to next */
-    uint64_t purge;      /* under pressure: blocks before it were looked at */
-    size_t need_bytes;   /* of the last commit that had blocks */
-    struct {             /* what keeps the oldest block, so that it is not decoded each time */
+    struct flush *flush;   /* the writer's, NULL when read only */
+    uint64_t sweep;        /* the device and stream that retire_run() comes to next */
+    struct buffer thinned; /* statistics that join the commit at hand */
+    uint64_t purge;        /* under pressure: blocks before it were looked at */
+    size_t need_bytes;     /* of the last commit that had blocks */
+    struct {               /* what keeps the oldest block, so that it is not decoded each time */
         uint64_t number, seq;
         uint32_t device;
         unsigned stream;
@@ -89,7 +90,6 @@ static inline void store_lock(struct store *store)
 {
     pthread_mutex_lock(&store->lock);
 }
-
 static inline void store_unlock(struct store *store)
 {
     pthread_mutex_unlock(&store->lock);

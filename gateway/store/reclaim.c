@@ -1,6 +1,7 @@
 #include "gateway/store/reclaim.h"
 
 #include "gateway/base/clock.h"
+#include "gateway/store/thinning.h"
 
 #include <errno.h>
 #include <string.h>
@@ -382,7 +383,8 @@ static int make_room(struct store *store, MDB_txn *txn, size_t need)
     if (rc == 0 && (size_t)missing > store->plan.freed && !pause) {
         rc = retire_waiting(store, txn, (size_t)missing);
     }
-    if (rc == 0 && (size_t)missing > store->plan.freed && !pause) {
+    /* Where statistics fill the commit the next one goes on with large blocks. */
+    if (rc == 0 && (size_t)missing > store->plan.freed && !pause && thinning_has_room(store)) {
         rc = drop_oldest(store, txn, (size_t)missing);
     }
     if (rc < 0) {

@@ -1,5 +1,7 @@
+#include "gateway/base/log.h"
 #include "gateway/store/large.h"
 #include "gateway/store/reclaim.h"
+#include "gateway/store/thinning.h"
 
 #include <errno.h>
 #include <string.h>
@@ -244,11 +246,18 @@ static uint64_t next_settled(struct store *store, const struct place *place, uin
     return seq;
 }
 
-/* The oldest block of the place that is delivered history, wherever it lies; or just the oldest. */
-static int candidate(struct store *store, MDB_txn *txn, const struct place *place, bool history,
+/* What may go under pressure: delivered history, wherever it lies; raw blocks; any. The oldest of
+ * each place. */
+enum prey { PREY_HISTORY, PREY_RAW, PREY_ANY };
+
+static int candidate(struct store *store, MDB_txn *txn, const struct place *place, enum prey prey,
                      struct large *ret_large, MDB_val *ret_value)
 {
+    bool history = prey == PREY_HISTORY;
     uint64_t seq = 1;
+    if (prey == PREY_RAW && place->stream != STREAM_RAW) {
+        return -ENOENT;
+    }
     for (unsigned i = 0; i < PRESSED_JUMPS; i++) {
         seq = history ? next_settled(store, place, seq) : seq;
         if (seq > device_at(store, place)->flushed[place->stream]) {
@@ -270,7 +279,7 @@ static int by_age(const void *a, const void *b)
 }
 
 /* The places with a candidate, the one with the oldest first. */
-static int list_places(struct store *store, MDB_txn *txn, bool history, struct place **ret_places,
+static int list_places(struct store *store, MDB_txn *txn, enum prey prey, struct place **ret_places,
                        size_t *ret_count)
 {
     uint64_t all = store->state.device_count * STREAM_COUNT;
@@ -285,7 +294,7 @@ static int list_places(struct store *store, MDB_txn *txn, bool history, struct p
         MDB_val value;
         int rc = !place_at(store, number % all, &places[count])
                      ? -ENOENT
-                     : candidate(store, txn, &places[count], history, &large, &value);
+                     : candidate(store, txn, &places[count], prey, &large, &value);
         if (rc == 0) {
             places[count++].written_ms = large.written_ms;
         } else if (rc != -ENOENT) {
@@ -298,10 +307,28 @@ static int list_places(struct store *store, MDB_txn *txn, bool history, struct p
     return 0;
 }
 
+/* What is readable of the block lives on as statistics; without memory for them it does not. */
+static void summarise(struct store *store, const struct large *large, const MDB_val *value)
+{
+    auto_buffer struct buffer scans = {0};
+    int rc = large_decode(large, value->mv_data, value->mv_size, &scans);
+    if (rc == 0) {
+        rc = thinning_add(store, &scans);
+    }
+    if (rc < 0) {
+        log_warning("store: a block of device %u was dropped, not thinned: %s", large->device,
+                    strerror(-rc));
+    }
+}
+
 static int drop_large(struct store *store, MDB_txn *txn, const struct large *large, MDB_val *value)
 {
     size_t len = value->mv_size;
     int rc = copy_value(store, value);
+    if (rc == 0 && large->stream == STREAM_RAW && store->settings.when_full == STORE_FULL_THIN &&
+        !settled(store, large)) {
+        summarise(store, large, value);
+    }
     for (unsigned u = 0; u < STORE_UPLINKS_MAX && rc == 0; u++) {
         if (store->state.uplinks[u].name != NULL) {
             rc = settle_large(store, u, large, value, FATE_THINNED);
@@ -312,26 +339,27 @@ static int drop_large(struct store *store, MDB_txn *txn, const struct large *lar
 
 static bool enough(const struct store *store, size_t short_bytes)
 {
-    return store->plan.freed >= short_bytes || store->plan.count >= PLAN_DELETES_MAX;
+    return !thinning_has_room(store) || store->plan.freed >= short_bytes ||
+           store->plan.count >= PLAN_DELETES_MAX;
 }
 
 /* Oldest first, one block of each place a round. */
-static int retire_pressed(struct store *store, MDB_txn *txn, size_t short_bytes, bool history)
+static int retire_pressed(struct store *store, MDB_txn *txn, size_t short_bytes, enum prey prey)
 {
     bool progress = true;
     int rc = 0;
     while (rc == 0 && progress && !enough(store, short_bytes)) {
         auto_free struct place *places = NULL;
         size_t count = 0;
-        rc = list_places(store, txn, history, &places, &count);
+        rc = list_places(store, txn, prey, &places, &count);
         progress = count > 0;
         for (size_t i = 0; i < count && rc == 0 && !enough(store, short_bytes); i++) {
             struct large large;
             MDB_val value;
-            rc = candidate(store, txn, &places[i], history, &large, &value);
+            rc = candidate(store, txn, &places[i], prey, &large, &value);
             if (rc == 0) {
-                rc = history ? delete_large(store, txn, &large, value.mv_size)
-                             : drop_large(store, txn, &large, &value);
+                rc = prey == PREY_HISTORY ? delete_large(store, txn, &large, value.mv_size)
+                                          : drop_large(store, txn, &large, &value);
             }
         }
     }
@@ -340,10 +368,16 @@ static int retire_pressed(struct store *store, MDB_txn *txn, size_t short_bytes,
 
 int retire_history(struct store *store, MDB_txn *txn, size_t short_bytes)
 {
-    return retire_pressed(store, txn, short_bytes, true);
+    return retire_pressed(store, txn, short_bytes, PREY_HISTORY);
 }
 
 int retire_waiting(struct store *store, MDB_txn *txn, size_t short_bytes)
 {
-    return retire_pressed(store, txn, short_bytes, false);
+    int rc = store->settings.when_full == STORE_FULL_THIN
+                 ? retire_pressed(store, txn, short_bytes, PREY_RAW)
+                 : 0;
+    if (rc == 0) {
+        rc = retire_pressed(store, txn, short_bytes, PREY_ANY);
+    }
+    return rc < 0 ? rc : thinning_encode(store);
 }

@@ -238,6 +238,7 @@ void store_close(struct store *store)
     buffer_finish(&store->dead);
     buffer_finish(&store->letters);
     buffer_finish(&store->records);
+    buffer_finish(&store->thinned);
     free(store->runs);
     free(store->run_of);
     free(store->rows);

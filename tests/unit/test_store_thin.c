@@ -1,0 +1,244 @@
+/* Full with large blocks: thinned, dropped or paused, drained, and full again, twenty times each;
+ * what was thinned is in the statistics and nowhere else. */
+#include "store_drain.h"
+
+static const int64_t start_ms = 1769855400000;
+
+enum { DEVICES = 3, ROUNDS = 20, COMMITS = 160, SCANS = 200, COUNT_RESULT = 4 };
+
+struct fixture {
+    char *dir;
+    struct store_settings settings;
+    struct store *store;
+    unsigned uplink;
+    struct store_reader *reader;
+    uint32_t devices[DEVICES];
+    uint64_t seq, appended, refused;
+    uint64_t raw, summarised, statistics; /* scans delivered; raw scans in statistics; readings */
+    uint64_t last_raw[DEVICES + 1];
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    clock_hold(start_ms, 1000000000);
+    f->dir = fixture_dir();
+    f->settings = fixture_settings;
+    f->settings.max_size_bytes = 1 << 20;
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    store_reader_destroy(f->reader);
+    store_close(f->store);
+    fixture_remove(f->dir);
+    clock_release();
+    free(f);
+    return 0;
+}
+
+static void open_with(struct fixture *f, int when_full)
+{
+    f->settings.when_full = when_full;
+    f->store = fixture_open(f->dir, &f->settings);
+    assert_int_equal(store_add_uplink(f->store, "cloud", 1u << STREAM_RAW | 1u << STREAM_AGGREGATE,
+                                      0, &f->uplink),
+                     0);
+    for (unsigned d = 0; d < DEVICES; d++) {
+        char name[8];
+        snprintf(name, sizeof(name), "t%u", d);
+        f->devices[d] = fixture_device(f->store, name, FIXTURE_POINTS);
+    }
+    assert_int_equal(store_reader_create(f->store, f->uplink, false, &f->reader), 0);
+}
+
+static uint64_t noise(uint64_t seq, uint32_t device, unsigned p)
+{
+    uint64_t x = seq * 1000003 + device * 131u + p * 7u;
+    x = (x ^ x >> 31) * 0x9E3779B97F4A7C15ull;
+    x = (x ^ x >> 27) * 0xBF58476D1CE4E5B9ull;
+    return x >> 58;
+}
+
+static void append_one(struct fixture *f, uint32_t device)
+{
+    auto_free struct scan *scan = fixture_scan(STREAM_RAW, device, f->seq, FIXTURE_POINTS);
+    for (unsigned p = 0; p < FIXTURE_POINTS; p++) {
+        scan->readings[p].integer = (int64_t)noise(f->seq, device, p);
+    }
+    store_count(f->store, device, LEDGER_READ, FIXTURE_POINTS);
+    int rc = store_append(f->store, scan);
+    if (rc == 0) {
+        f->appended++;
+    } else {
+        assert_int_equal(rc, -ENOSPC);
+        f->refused++;
+        store_count(f->store, device, LEDGER_DROPPED_DISK, FIXTURE_POINTS);
+    }
+}
+
+static void fill(struct fixture *f)
+{
+    for (unsigned c = 0; c < COMMITS; c++) {
+        for (unsigned i = 0; i < SCANS; i++) {
+            f->seq++;
+            for (unsigned d = 0; d < DEVICES; d++) {
+                append_one(f, f->devices[d]);
+            }
+            clock_advance_ms(1000);
+        }
+        int rc = store_commit(f->store);
+        assert_true(rc == 0 || rc == -ENOSPC);
+    }
+}
+
+static void take_raw(struct fixture *f, const struct scan *scan)
+{
+    assert_true(scan->seq > f->last_raw[scan->device]);
+    f->last_raw[scan->device] = scan->seq;
+    for (unsigned p = 0; p < FIXTURE_POINTS; p++) {
+        assert_int_equal(scan->readings[p].integer, noise(scan->seq, scan->device, p));
+    }
+    f->raw++;
+}
+
+static void take_statistics(struct fixture *f, const struct scan *scan)
+{
+    const struct store_names *names = store_names(f->store, scan->device);
+    assert_true(scan->window_s >= 600);
+    assert_int_equal(scan->time_ms % (scan->window_s * 1000ll), 0);
+    assert_int_equal(scan->count, FIXTURE_POINTS * 5);
+    f->statistics += scan->count;
+    for (unsigned i = 0; i < scan->count; i++) {
+        const struct reading *r = &scan->readings[i];
+        const char *name = names->points[r->point].name;
+        if (strcmp(name, "p0_count") == 0) {
+            f->summarised += (uint64_t)r->integer;
+        } else if (strcmp(name, "p0_mean") == 0) {
+            assert_in_range((int64_t)(r->real * 100), 1, 6300 / 100 * 100);
+        } else if (strcmp(name, "p0_min") == 0 || strcmp(name, "p0_max") == 0) {
+            assert_in_range(r->integer, 0, 63);
+        }
+    }
+}
+
+static void drain_stream(struct fixture *f, enum stream stream)
+{
+    auto_buffer struct buffer arena = {0};
+    const struct scan **scans;
+    size_t count;
+    do {
+        assert_int_equal(store_reader_take(f->reader, STORE_LANE_BACKFILL, stream, 500, 1 << 20,
+                                           &arena, &scans, &count),
+                         0);
+        for (size_t i = 0; i < count; i++) {
+            if (stream == STREAM_RAW) {
+                take_raw(f, scans[i]);
+            } else {
+                take_statistics(f, scans[i]);
+            }
+        }
+        if (count > 0) {
+            assert_int_equal(fixture_settle(f->reader, scans, count, FATE_DELIVERED), 0);
+        }
+    } while (count > 0);
+}
+
+static void drain(struct fixture *f)
+{
+    for (unsigned turn = 0; turn < 30; turn++) {
+        drain_stream(f, STREAM_RAW);
+        drain_stream(f, STREAM_AGGREGATE);
+        int rc = store_commit(f->store);
+        assert_true(rc == 0 || rc == -ENOSPC);
+    }
+    /* What has left can be used again by the commit after that. */
+    for (unsigned i = 0; i < 4; i++) {
+        clock_advance_ms(2000);
+        store_count(f->store, f->devices[0], LEDGER_DERIVED, 0);
+        assert_int_equal(store_commit(f->store), 0);
+    }
+}
+
+static off_t file_size(const struct fixture *f)
+{
+    char path[256];
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/store/data.mdb", f->dir);
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_size;
+}
+
+static void round_and_round(struct fixture *f, int when_full)
+{
+    open_with(f, when_full);
+    uint64_t appended = 0;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint64_t raw = f->raw;
+        fill(f);
+        assert_true(f->appended > appended + SCANS);
+        appended = f->appended;
+        drain(f);
+        assert_true(f->raw > raw + 1000);
+        fixture_adds_up(f->store, (int)f->uplink);
+        struct ledger_device total;
+        assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+        assert_int_equal(total.waiting, 0);
+        assert_int_equal(total.counts[LEDGER_STORED], f->appended * FIXTURE_POINTS);
+        assert_int_equal(total.counts[LEDGER_DROPPED_DISK], f->refused * FIXTURE_POINTS);
+        assert_int_equal(total.fates[FATE_DELIVERED], f->raw * FIXTURE_POINTS + f->statistics);
+        assert_int_equal(total.offered, total.counts[LEDGER_STORED] + total.counts[LEDGER_DERIVED]);
+    }
+    assert_in_range(file_size(f), 0, f->settings.max_size_bytes + f->settings.max_size_bytes / 4);
+}
+
+static uint64_t fate(struct fixture *f, enum ledger_fate which)
+{
+    struct ledger_device total;
+    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+    return total.fates[which];
+}
+
+static void test_thin_twenty_rounds(void **state)
+{
+    struct fixture *f = *state;
+    round_and_round(f, STORE_FULL_THIN);
+    assert_int_equal(f->refused, 0);
+    assert_true(f->summarised > ROUNDS * 1000);
+    /* Each raw scan was either delivered or is in statistics that were. */
+    assert_int_equal(f->raw + f->summarised, f->appended);
+    assert_int_equal(fate(f, FATE_THINNED), f->summarised * FIXTURE_POINTS);
+}
+
+static void test_drop_oldest_twenty_rounds(void **state)
+{
+    struct fixture *f = *state;
+    round_and_round(f, STORE_FULL_DROP_OLDEST);
+    assert_int_equal(f->refused, 0);
+    assert_int_equal(f->statistics, 0);
+    assert_int_equal(f->raw * FIXTURE_POINTS + fate(f, FATE_THINNED), f->appended * FIXTURE_POINTS);
+}
+
+static void test_pause_twenty_rounds(void **state)
+{
+    struct fixture *f = *state;
+    round_and_round(f, STORE_FULL_PAUSE);
+    assert_true(f->refused > 0);
+    assert_int_equal(f->raw, f->appended);
+    assert_int_equal(fate(f, FATE_THINNED), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_thin_twenty_rounds),
+        TEST(test_drop_oldest_twenty_rounds),
+        TEST(test_pause_twenty_rounds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
