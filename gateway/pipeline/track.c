@@ -384,10 +384,13 @@ void tracks_reopen(struct pipeline *p, int64_t now_ms)
         const struct track *track = p->tracks[i];
         for (size_t k = 0; k < track->window_count; k++) {
             struct window *w = track->windows[k];
-            if (w->open && track->device != NULL) {
-                window_open_rest(w, now_ms);
-            }
             w->open &= track->device != NULL;
+            if (w->open) {
+                /* A little back, for the scans that are on their way; not over its beginning. */
+                int64_t floor_ms = window_floor(now_ms, w->aggregate->window_ms);
+                int64_t from_ms = now_ms - WINDOW_GRACE_MS;
+                window_open_rest(w, from_ms > floor_ms ? from_ms : floor_ms);
+            }
         }
     }
     p->windows_moved = true;
