@@ -50,10 +50,10 @@ static void show_clock(const json_t *clock)
     } else {
         auto_buffer struct buffer wait = {0};
         text_span(&wait, answer_int(clock, "wait_s"));
-        printf("%snot synchronised%s: %lld readings wait for it up to %s, then go out uncertain "
-               "(NTP?)\n",
-               tone_code(TONE_WARN), tone_code(TONE_PLAIN), (long long)answer_int(clock, "held"),
-               buffer_text(&wait));
+        printf("%snot synchronised%s (NTP?)\n", tone_code(TONE_WARN), tone_code(TONE_PLAIN));
+        heading("");
+        printf("%lld readings wait for it up to %s, then go out uncertain\n",
+               (long long)answer_int(clock, "held"), buffer_text(&wait));
     }
 }
 

@@ -1,7 +1,6 @@
 """The gateway's clock: boots in 1970, steps, a clock that nobody ever sets. Each reading arrives
 once, value for value, with the time it was taken at, or it says that its time is uncertain.
 
-
 The daemon alone lives in the wrong time (fake_clock.py); devices, cloud and this test do not.
 """
 import collections
@@ -132,7 +131,8 @@ def test_boot_in_1970_and_synchronise_later(tmp_path, now_ms):
     state = site.state()
     assert not state["synchronised"] and state["state"] == "waiting"
     assert state["held"] >= 400 and site.sink.count() == 0
-    assert "not synchronised" in site.gateway.cli("status")[1]
+    words = site.gateway.cli("status")[1]
+    assert "not synchronised" in words and "readings wait for it up to 7 d" in words
     site.clock.sync(offset_s=0)
     site.sink.wait_readings(400)
     site.wait_read(400)

@@ -366,7 +366,7 @@ static void *look(void *arg)
 {
     struct onlooker *onlooker = arg;
     struct site *site = onlooker->site;
-    while (!onlooker->stop) {
+    do {
         struct reading readings[2];
         int64_t times_ms[2];
         struct pipeline_stats stats;
@@ -375,7 +375,7 @@ static void *look(void *arg)
         onlooker->looks += count + pipeline_live_version(site->pipeline) + stats.queue_peak;
         pipeline_event(site->pipeline, site->devices[0], "look", "again");
         nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
-    }
+    } while (!onlooker->stop || onlooker->looks == 0); /* however late it comes to run */
     return NULL;
 }
 
