@@ -532,6 +532,9 @@ int store_dead_letter(struct store_reader *reader, const struct scan *scan, cons
     store_lock(store);
     if (store->dead.len + record.len + sizeof(len) > DEAD_PENDING_MAX) {
         rc = -ENOBUFS;
+    } else if (buffer_reserve(&store->dead, record.len + sizeof(len)) == NULL) {
+        store->dead.failed = false; /* the others that wait are whole */
+        rc = -ENOMEM;
     } else {
         buffer_add(&store->dead, len, sizeof(len));
         buffer_add(&store->dead, record.data, record.len);
