@@ -1,12 +1,13 @@
-/* powercut_faults [--stride N] [--seed S] [--hours H] [--work DIR]
+/* powercut_faults [--stride N] [--seed S] [--fault NAME --at N] [--hours H] [--work DIR]
  *
  * Every call that the store makes of the C library fails once, one session for each: with EIO,
  * ENOSPC, EINTR, a short write, and with EIO and ENOSPC for that call and all after it; through
  * start, steady state, stop and a second start. Then every allocation, alone and with all after it.
  * After each session the store is opened without faults and must hold exactly what was promised;
  * the session itself must neither crash nor hang nor promise anything after a failed commit.
- * --stride N tries every N-th call only; --hours goes on with new seeds. The last line is a JSON
- * summary; the exit status is 0 when nothing was bad. */
+ * --stride N tries every N-th call only; --fault and --at do one session again; --hours goes on
+ * with new seeds, of which every other fills its store. The last line is a JSON summary; the exit
+ * status is 0 when nothing was bad. */
 #include "disk.h"
 #include "examine.h"
 #include "fault.h"
@@ -44,7 +45,8 @@ static const struct fault faults[] = {
 
 struct bench {
     char work[300];
-    uint64_t seed, stride;
+    uint64_t seed, stride, at;
+    const char *fault; /* with `at`: this session only */
     struct truth *truth;
     struct fault_plan *plan;
     struct examiner *examiner;
@@ -66,7 +68,7 @@ static int session(struct bench *bench)
                         .rng = bench->seed * 0x9E3779B97F4A7C15ull + 1};
     fault_arm(bench->plan);
     bool calls = bench->plan->kind == FAULT_CALLS;
-    int rc = load_run(&load, calls ? ROUNDS_CALLS : ROUNDS_ALLOCATIONS, false);
+    int rc = load_run(&load, calls ? ROUNDS_CALLS : ROUNDS_ALLOCATIONS, bench->seed % 2 == 0);
     fault_disarm();
     return rc == -EPROTO ? ENDED_UNTRUE : 0;
 }
@@ -118,6 +120,12 @@ static void run(struct bench *bench, const struct fault *fault, uint64_t at)
 static void run_all(struct bench *bench)
 {
     for (size_t f = 0; f < ARRAY_SIZE(faults); f++) {
+        if (bench->fault != NULL) {
+            if (strcmp(bench->fault, faults[f].name) == 0) {
+                run(bench, &faults[f], bench->at);
+            }
+            continue;
+        }
         run(bench, &faults[f], 0);
         uint64_t calls = bench->plan->calls;
         for (uint64_t at = 1 + bench->seed % bench->stride; at <= calls; at += bench->stride) {
@@ -170,6 +178,8 @@ int main(int argc, char **argv)
         {"seed", required_argument, NULL, 's'},
         {"hours", required_argument, NULL, 'h'},
         {"work", required_argument, NULL, 'd'},
+        {"fault", required_argument, NULL, 'f'},
+        {"at", required_argument, NULL, 'a'},
         {NULL, 0, NULL, 0},
     };
     struct bench bench = {.seed = 1, .stride = 1};
@@ -187,6 +197,12 @@ int main(int argc, char **argv)
             break;
         case 'h':
             hours = strtod(optarg, NULL);
+            break;
+        case 'f':
+            bench.fault = optarg;
+            break;
+        case 'a':
+            bench.at = strtoull(optarg, NULL, 10);
             break;
         case 'd':
             work = optarg;

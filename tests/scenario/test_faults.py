@@ -21,6 +21,11 @@ def test_every_call_and_every_allocation_fails_once():
         assert summary["allocations_failed"] >= 1000
 
 
+def test_calls_and_allocations_fail_while_the_store_fills():
+    summary = run("powercut_faults", "--seed", 2, "--stride", 24 * STRIDE)
+    assert summary["bad"] == 0, summary
+
+
 def test_kill_at_random_moments_while_readers_settle():
     summary = run("powercut_kill", "--kills", KILLS)
     assert summary["bad"] == 0, summary
