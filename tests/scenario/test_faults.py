@@ -6,6 +6,8 @@ WINDROW_DAMAGED_FILES (1500) set how often. Each program takes --hours H, too.
 """
 import os
 
+import pytest
+
 from test_powercut import run
 
 STRIDE = int(os.environ.get("WINDROW_FAULT_STRIDE", "1"))
@@ -37,3 +39,10 @@ def test_a_damaged_file_is_set_aside_and_crashes_nothing():
     summary = run("powercut_damage", "--files", FILES)
     assert summary["crashed"] == summary["hung"] == summary["wrong"] == 0, summary
     assert 0 < summary["set_aside"] < FILES
+
+
+def test_full_and_read_only_disks():
+    summary = run("powercut_disks")
+    assert summary["bad"] == 0, summary
+    if summary["cases"] == 0:
+        pytest.skip("nothing may be mounted here")
