@@ -1,17 +1,23 @@
+#include "uplink/dynamodb/dynamodb.h"
 #include "uplink/file/file.h"
 #include "uplink/http/http.h"
 #include "uplink/influx/influx.h"
+#include "uplink/kinesis/kinesis.h"
 #include "uplink/postgres/postgres.h"
+#include "uplink/sqs/sqs.h"
 #include "uplink/timestream/timestream.h"
 
 #include <string.h>
 
 // clang-format off
 const struct uplink *const uplinks[] = {
+    &uplink_dynamodb,
     &uplink_file,
     &uplink_http,
     &uplink_influx,
+    &uplink_kinesis,
     &uplink_postgres,
+    &uplink_sqs,
     &uplink_timestream,
     NULL,
 };

@@ -16,10 +16,11 @@ PORTAL = (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 27\r\n
 
 
 class Chaos:
-    """Forwards from `port` to (host, to_port) until close(). calm() makes it a good line again."""
+    """Forwards from `port` to to_port until close(). calm() makes it a good line again. No connection
+    lives for more than `most` bytes; with `http` it answers requests itself now and then."""
 
-    def __init__(self, to_port, seed=1, http=True):
-        self.to_port, self.http, self.wild = to_port, http, True
+    def __init__(self, to_port, seed=1, http=True, most=60000):
+        self.to_port, self.http, self.most, self.wild = to_port, http, most, True
         self.random, self.lock = random.Random(seed), threading.Lock()
         self.cuts = self.errors = self.passed = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -69,7 +70,7 @@ class Chaos:
 
     def forward(self, one, other):
         """Until an end closes, or the dice's number of bytes has passed in either direction."""
-        left = self.roll(1, 60000) if self.wild else 1 << 60
+        left = self.roll(1, self.most) if self.wild else 1 << 60
         while True:
             ready, _, _ = select.select([one, other], [], [], 30)
             if not ready:

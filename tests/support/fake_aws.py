@@ -283,7 +283,12 @@ def make_server(fake, port, context):
         timeout = 30
 
         def do_POST(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            length = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(length)
+            whole = self.command == "GET" or "Content-Length" in self.headers
+            if not whole or len(body) < length:  # the request was cut off on the way
+                self.close_connection = True
+                return
             status, headers, text = fake.answer(self.command, self.path, self.headers, body)
             reply = text.encode()
             self.send_response_only(status)

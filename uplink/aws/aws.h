@@ -25,8 +25,9 @@ struct aws_service {
     /* Optional: the header line of a request that tells the endpoint for all others. */
     const char *discovery_target;
     const char *content_type; /* required with discovery_target */
-    /* A body is lines, each a request of its own; the reply is a JSON array of theirs, shorter
-     * where one failed, whose words then are in `error`. */
+    /* A body is lines, each a request of its own, and the reply a JSON array of theirs. It ends at
+     * the first that fails, {"failed":STATUS,"body":"what it said"}; a failure of the very first
+     * one is handed on as it is. */
     bool chunked;
 };
 

@@ -145,28 +145,23 @@ static int launch(struct slot *slot)
     return r;
 }
 
-/* What the chunks so far were answered, as one array; last: the reply to one that failed. */
+/* What the chunks so far were answered, as one array; last: the reply to the one that ended it, of
+ * which a failure becomes {"failed":STATUS,"body":"..."}. */
 static void finish_chunks(struct slot *slot, const struct uplink_reply *last)
 {
     struct uplink_reply all = *last;
+    if (last->status != 200) {
+        buffer_printf(&slot->replies, ",{\"failed\":%d,\"body\":", last->status);
+        const char *said = last->status == 0 ? last->error : last->body;
+        json_write_string(&slot->replies, said, strlen(said));
+        buffer_add_byte(&slot->replies, '}');
+    }
     buffer_add_byte(&slot->replies, ']');
     const char *text = buffer_text(&slot->replies);
-    char words[200];
-    if (last->status == 0) {
-        snprintf(words, sizeof words, "%s", last->error);
-    } else if (last->status == 200) {
-        words[0] = '\0';
-    } else {
-        snprintf(words, sizeof words, "answered %d: %.160s", last->status, last->body);
-    }
-    if (text == NULL) {
-        all = (struct uplink_reply){.error = "out of memory", .body = "", .retry_after_ms = -1};
-    } else {
-        all.status = 200;
-        all.body = text;
-        all.len = slot->replies.len;
-        all.error = words;
-    }
+    all.status = text != NULL ? 200 : 0;
+    all.body = text != NULL ? text : "";
+    all.len = text != NULL ? slot->replies.len : 0;
+    all.error = text != NULL ? "" : "the replies are too large together";
     finish(slot, &all);
 }
 

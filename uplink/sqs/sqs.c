@@ -1,0 +1,194 @@
+#include "uplink/sqs/sqs.h"
+
+#include "uplink/record.h"
+#include "uplink/transport/keys.h"
+#include "uplink/verdict.h"
+
+#include <errno.h>
+
+static const struct config_key keys[] = {
+    AWS_CONFIG_KEYS(struct sqs_settings, aws),
+    {
+        .name = "queue_url",
+        .type = CONFIG_URL,
+        .offset = offsetof(struct sqs_settings, queue_url),
+        .required = true,
+        .example = "https://sqs.eu-west-1.amazonaws.com/123456789012/readings",
+        .help = "URL of the queue",
+    },
+    TRANSPORT_TLS_KEYS(struct sqs_settings, aws.transport),
+    TRANSPORT_LINE_KEYS(struct sqs_settings, aws.transport),
+};
+
+static void check(const void *settings, struct config_errors *errors)
+{
+    aws_settings_check(&((const struct sqs_settings *)settings)->aws, errors);
+}
+
+const struct config_table sqs_config_table = {
+    .section = "uplink",
+    .variant = "sqs",
+    .size = sizeof(struct sqs_settings),
+    .keys = keys,
+    .key_count = ARRAY_SIZE(keys),
+    .check = check,
+};
+
+static int create(const void *settings, const char *gateway, size_t parallel, void **ret_state)
+{
+    static const struct aws_service service = {.signing_name = "sqs", .host = "sqs"};
+    return aws_transport_create(&service, &((const struct sqs_settings *)settings)->aws, gateway,
+                                parallel, ret_state);
+}
+
+static const struct transport transport_sqs = AWS_TRANSPORT("sqs", create);
+
+static bool is_fifo(const char *url)
+{
+    size_t len = strlen(url);
+    return len >= 5 && strcmp(url + len - 5, ".fifo") == 0;
+}
+
+/* A hash of what may be longer than the 128 characters of a deduplication id. */
+static uint64_t hash_of(const char *text)
+{
+    uint64_t hash = 0xcbf29ce484222325u; /* 64-bit FNV-1a */
+    for (; *text != '\0'; text++) {
+        hash = (hash ^ (uint8_t)*text) * 0x100000001b3u;
+    }
+    return hash;
+}
+
+static void add_entry(struct buffer *out, const struct batch *batch, size_t i,
+                      const struct buffer *message, bool fifo)
+{
+    const struct batch_record *record = &batch->records[i];
+    buffer_printf(out, "%s{\"Id\":\"%zu\",\"MessageBody\":", i > 0 ? "," : "", i);
+    json_write_string(out, (const char *)message->data, message->len);
+    if (fifo) {
+        uint64_t device = hash_of(record->names->device);
+        buffer_printf(
+            out,
+            ",\"MessageGroupId\":\"%016llx\",\"MessageDeduplicationId\":\"%.40s.%s.%016llx"
+            ".%llu\"",
+            (unsigned long long)device, batch->store_id, stream_name(batch->stream),
+            (unsigned long long)device, (unsigned long long)record->scan->seq);
+    }
+    out_literal(out, "}");
+}
+
+static int add_entries(const struct batch *batch, bool fifo, struct buffer *out)
+{
+    struct record_writer writer = {0};
+    auto_buffer struct buffer origin = {0}, message = {0};
+    record_write_origin(&origin, batch);
+    size_t total = 0;
+    int r = buffer_failed(&origin) ? -ENOMEM : 0;
+    for (size_t i = 0; i < batch->count && r == 0; i++) {
+        buffer_clear(&message);
+        r = record_write(&message, &writer, (const char *)origin.data, origin.len,
+                         &batch->records[i]);
+        total += message.len;
+        if (r == 0 && (buffer_failed(&message) || total > SQS_MESSAGES_MAX)) {
+            r = -E2BIG;
+        }
+        if (r == 0) {
+            add_entry(out, batch, i, &message, fifo);
+        }
+    }
+    record_writer_finish(&writer);
+    return r;
+}
+
+static int encode(const void *settings, const struct batch *batch, struct uplink_request *request)
+{
+    const struct sqs_settings *s = settings;
+    static const char target[] = "X-Amz-Target: AmazonSQS.SendMessageBatch";
+    struct buffer *out = &request->body;
+    out->max = SQS_REQUEST_MAX;
+    buffer_clear(out);
+    buffer_clear(&request->headers);
+    buffer_add(&request->headers, target, sizeof target);
+    request->content_type = "application/x-amz-json-1.0";
+    request->path[0] = '\0';
+    request->compressible = false;
+    out_literal(out, "{\"QueueUrl\":");
+    json_write_string(out, s->queue_url, strlen(s->queue_url));
+    out_literal(out, ",\"Entries\":[");
+    int r = add_entries(batch, is_fifo(s->queue_url), out);
+    out_literal(out, "]}");
+    if (r < 0 || buffer_failed(&request->headers)) {
+        return r < 0 ? r : -ENOMEM;
+    }
+    return buffer_failed(out) ? -E2BIG : 0;
+}
+
+/* The entry of that list whose Id is the record's place, NULL: none. */
+static const json_t *entry_of(const json_t *list, size_t record)
+{
+    char id[24];
+    snprintf(id, sizeof id, "%zu", record);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *entry = json_array_get(list, i);
+        const char *given = json_string_value(json_object_get(entry, "Id"));
+        if (given != NULL && strcmp(given, id) == 0) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+/* 200 with {"Successful":[{"Id":"0"}],"Failed":[{"Id":"1","SenderFault":true,"Code":"..."}]}.
+ * False: it is nothing of the kind. */
+static bool judge_entries(const struct batch *batch, const json_t *body,
+                          struct uplink_verdict *verdict)
+{
+    const json_t *good = json_object_get(body, "Successful"),
+                 *failed = json_object_get(body, "Failed");
+    if (!json_is_array(good) && !json_is_array(failed)) {
+        return false;
+    }
+    for (size_t i = 0; i < batch->count; i++) {
+        const json_t *entry = entry_of(failed, i);
+        if (entry == NULL && entry_of(good, i) != NULL) {
+            continue;
+        }
+        const char *why = json_string_value(json_object_get(entry, "Message"));
+        why = why != NULL ? why : json_string_value(json_object_get(entry, "Code"));
+        why = why != NULL ? why : "no word about it";
+        bool ours = json_is_true(json_object_get(entry, "SenderFault"));
+        int r = ours ? verdict_reject(verdict, batch, i, why, strlen(why))
+                     : verdict_put_off(verdict, batch, i, why, strlen(why));
+        if (r < 0) {
+            verdict_forget(verdict);
+            return false;
+        }
+    }
+    verdict_delivered(verdict, batch);
+    return true;
+}
+
+static void judge(const void *settings, const struct batch *batch, const struct uplink_reply *reply,
+                  struct uplink_verdict *ret_verdict)
+{
+    const struct sqs_settings *s = settings;
+    json_t *body = NULL;
+    enum verdict_class class_of = aws_verdict(&s->aws, reply, ret_verdict, &body);
+    if (class_of == VERDICT_BAD_DATA) {
+        verdict_bad_data(batch, reply, ret_verdict);
+    } else if (class_of == VERDICT_SUCCESS && !judge_entries(batch, body, ret_verdict)) {
+        verdict_say(ret_verdict, UPLINK_RETRY, reply,
+                    "the reply does not account for the messages: a captive portal?");
+    }
+    json_decref(body);
+}
+
+const struct uplink uplink_sqs = {
+    .name = "sqs",
+    .table = &sqs_config_table,
+    .max_records = SQS_ENTRIES_MAX,
+    .max_bytes = SQS_MESSAGES_MAX,
+    .encode = encode,
+    .judge = judge,
+    .transport = &transport_sqs,
+};
