@@ -16,7 +16,7 @@ PORTAL = (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 27\r\n
 
 
 class Chaos:
-    """Forwards from `port` to to_port until close(). calm() makes it a good line again. No connection
+    """Forwards from `port` to to_port until close(). calm() makes it a good line. No connection
     lives for more than `most` bytes; with `http` it answers requests itself now and then."""
 
     def __init__(self, to_port, seed=1, http=True, most=60000):
