@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -57,6 +58,7 @@ __attribute__((noreturn)) static void child(struct examiner *examiner, int in, i
     struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
     signal(SIGALRM, SIG_DFL);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nothing outlives a test that was ended */
     if (freopen("/dev/null", "w", stderr) == NULL) {
         _exit(1);
     }

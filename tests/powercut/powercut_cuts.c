@@ -15,8 +15,10 @@
 #include <errno.h>
 #include <getopt.h>
 #include <lmdb.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -248,6 +250,7 @@ static bool run(const struct options *options, const struct bug *bug, uint64_t s
                                 .seed = seed};
         workers[w] = fork();
         if (workers[w] == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
             _exit(replay_run(&replay, trace) < 0);
         }
     }
