@@ -316,6 +316,7 @@ void pipeline_turn(struct pipeline *p)
     pipeline_watch_clock(p);
     drain(p);
     if (clock_mono_ms() >= p->commit_due_ms) {
+        pipeline_snapshot(p);
         pipeline_commit(p);
     }
     atomic_fetch_add_explicit(&p->turns, 1, memory_order_relaxed);

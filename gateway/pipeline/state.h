@@ -66,7 +66,7 @@ struct pipeline {
     _Atomic uint64_t overruns, late, windows_closed, turns;
 };
 
-/* track.c */
+void pipeline_snapshot(struct pipeline *p); /* the ledger's sums as an event, once a UTC day */
 struct track *track_find(struct pipeline *p, uint32_t id);
 must_check int track_make(struct pipeline *p, uint32_t id, struct track **ret_track);
 /* New points close the windows short, the same ones go on. */

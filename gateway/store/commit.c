@@ -179,6 +179,26 @@ static int put_large(struct store *store, MDB_txn *txn)
     return rc;
 }
 
+/* By pages: a path to the log, one to the state, the free list and the meta page come with each. */
+static void count_written(struct store *store)
+{
+    enum { PAGES_A_COMMIT = 4 };
+    const struct flush_put *puts;
+    size_t count = flush_puts(store->flush, &puts), page = env_page_size(store->env);
+    size_t pages = PAGES_A_COMMIT + store->record.len / page;
+    for (size_t i = 0; i < store->cut_count; i++) {
+        pages += store->cuts[i].len / page;
+    }
+    for (size_t i = 0; i < count; i++) {
+        pages += puts[i].len > 0 ? (puts[i].len + page - 1) / page : 0;
+    }
+    const struct state_note *before = state_note(&store->state, STORE_WRITTEN_NOTE);
+    int64_t bytes = (before == NULL ? 0 : before->value) + (int64_t)(pages * page);
+    if (state_set_note(&store->state, STORE_WRITTEN_NOTE, bytes) < 0) {
+        log_debug("store: no room for the note %s", STORE_WRITTEN_NOTE);
+    }
+}
+
 /* The numbers of the log and the totals move on, once for a commit. */
 static void advance(struct store *store)
 {
@@ -187,6 +207,7 @@ static void advance(struct store *store)
         return;
     }
     store->plan.advanced = true;
+    count_written(store);
     state->commits++;
     state->next += store->cut_count;
     state->blocks += store->cut_count;

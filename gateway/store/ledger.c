@@ -249,6 +249,41 @@ static uint64_t used_bytes(struct store *store)
     return rc < 0 || free_pages > pages ? 0 : (pages - free_pages) * env_page_size(store->env);
 }
 
+/* Bytes a reading of what is stored, by the first large blocks, or of the log without any. */
+static double rest_bytes(struct store *store)
+{
+    enum { SAMPLE = 512 };
+    MDB_txn *txn = NULL;
+    uint64_t bytes = 0, readings = 0, number = 0;
+    if (env_read(store->env, &txn) < 0) {
+        return 0;
+    }
+    struct key key = key_large(0, 0, 0);
+    MDB_val name, value;
+    struct large large;
+    for (unsigned i = 0; i < SAMPLE && env_seek_key(txn, &key, &name, &value) == 0 &&
+                         large_read(&name, &value, &large);
+         i++) {
+        bytes += name.mv_size + value.mv_size;
+        readings += large.readings;
+        key = key_large(large.stream, large.device, large.first_seq + 1);
+    }
+    bool logged = bytes == 0;
+    for (unsigned i = 0; logged && i < SAMPLE; i++) {
+        struct wal_header header;
+        if (env_seek(txn, KEY_WAL, number, &number, &value) < 0) {
+            break;
+        }
+        if (wal_read_header(value.mv_data, value.mv_size, &header) == 0) {
+            bytes += value.mv_size;
+            readings += header.readings;
+        }
+        number++;
+    }
+    env_read_end(store->env, txn);
+    return readings == 0 ? 0 : (double)bytes / (double)readings;
+}
+
 void store_stat(struct store *store, struct store_stat *ret_stat)
 {
     struct state read = {0};
@@ -266,7 +301,10 @@ void store_stat(struct store *store, struct store_stat *ret_stat)
         .commit_us_last = store->commit_us_last,
         .commit_us_max = store->commit_us_max,
         .blocks = state->blocks,
+        .made_ms = state->made_ms,
     };
+    const struct state_note *written = state_note(state, STORE_WRITTEN_NOTE);
+    stat.written_bytes = written == NULL ? 0 : (uint64_t)written->value;
     double growth = store->growth;
     store_unlock(store);
     state_finish(&read);
@@ -278,6 +316,7 @@ void store_stat(struct store *store, struct store_stat *ret_stat)
         stat.oldest_ms = stat.oldest_ms == INT64_MAX ? 0 : stat.oldest_ms;
     }
     stat.bytes = used_bytes(store);
+    stat.rest_bytes = rest_bytes(store);
     if (stat.waiting > 0 && growth > 0) {
         uint64_t left = stat.max_bytes > stat.bytes ? stat.max_bytes - stat.bytes : 0;
         stat.seconds_left = (int64_t)((double)left / growth);

@@ -38,3 +38,6 @@ struct plan {
     size_t freed; /* bytes */
     bool decided, advanced, refused;
 };
+
+/* The note that counts what was given to the device. */
+#define STORE_WRITTEN_NOTE "store.written"

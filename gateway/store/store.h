@@ -92,6 +92,9 @@ struct store_stat {
     uint64_t commits, readings, bytes_appended;
     int64_t commit_us_last, commit_us_max;
     uint64_t blocks;
+    int64_t made_ms;        /* UTC */
+    uint64_t written_bytes; /* given to the device since then: an estimate by pages */
+    double rest_bytes;      /* a reading in the blocks that are there, of a sample; 0: none is */
 };
 void store_stat(struct store *store, struct store_stat *ret_stat);
 

@@ -5,6 +5,7 @@
 #include "gateway/pipeline/state.h"
 #include "gateway/store/store.h"
 #include "tests/unit/store_clock_fake.inc"
+#include "tests/unit/store_ledger_fake.inc"
 
 #include <malloc.h>
 #include <math.h>
@@ -61,12 +62,6 @@ size_t store_pending_bytes(const struct store *s)
     return s->pending;
 }
 
-int64_t store_commit_interval_ms(const struct store *s)
-{
-    (void)s;
-    return 1000;
-}
-
 void store_set_note(struct store *s, const char *name, int64_t value)
 {
     (void)s, (void)name, (void)value;
@@ -96,16 +91,6 @@ int store_ledger(struct store *s, int uplink, struct ledger_device **ret_devices
     *ret_devices = NULL;
     *ret_count = 0;
     return 0;
-}
-
-const struct config *config_ref(const struct config *config)
-{
-    return config;
-}
-
-void config_unref(const struct config *config)
-{
-    (void)config;
 }
 
 static int64_t cpu_ns(void)

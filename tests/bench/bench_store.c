@@ -181,7 +181,9 @@ int main(int argc, char **argv)
         .commits = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 60,
         .rows = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 1,
     };
-    char dir[] = "/tmp/bench_store.XXXXXX";
+    char dir[256];
+    const char *base = getenv("BENCH_DIR");
+    snprintf(dir, sizeof(dir), "%s/bench_store.XXXXXX", base == NULL ? "/tmp" : base);
     if (mkdtemp(dir) == NULL) {
         return 1;
     }

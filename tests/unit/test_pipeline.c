@@ -4,6 +4,7 @@
 #include "gateway/pipeline/state.h"
 #include "gateway/store/store.h"
 #include "tests/unit/store_clock_fake.inc"
+#include "tests/unit/store_ledger_fake.inc"
 
 #include <errno.h>
 #include <math.h>
@@ -114,12 +115,6 @@ size_t store_pending_bytes(const struct store *s)
     return s->pending;
 }
 
-int64_t store_commit_interval_ms(const struct store *s)
-{
-    (void)s;
-    return 1000;
-}
-
 void store_set_note(struct store *s, const char *name, int64_t value)
 {
     for (size_t i = 0; i < NOTES_MAX; i++) {
@@ -173,17 +168,6 @@ int store_ledger(struct store *s, int uplink, struct ledger_device **ret_devices
     *ret_devices = devices;
     *ret_count = count;
     return 0;
-}
-
-/* Configurations here are made by hand and live on the stack. */
-const struct config *config_ref(const struct config *config)
-{
-    return config;
-}
-
-void config_unref(const struct config *config)
-{
-    (void)config;
 }
 
 enum { POINT_SPEED, POINT_DIRECTION, POINT_STATE, POINT_POWER, POINT_COUNT };
@@ -437,8 +421,30 @@ static void test_window_closes_by_a_later_reading(void **state)
     pipeline_stats(site->pipeline, &stats);
     assert_int_equal(stats.late, POINT_COUNT);
     assert_int_equal(stats.windows_closed, 1);
-    assert_int_equal(site->store.notes[0].value, TEN + 600000);
+    int64_t closed_ms = 0;
+    assert_true(store_note(&site->store, "closed_until.scada", &closed_ms));
+    assert_int_equal(closed_ms, TEN + 600000);
     assert_int_equal(site->store.hold_ms, TEN + 600000);
+}
+
+static void test_the_ledger_is_an_event_once_a_day(void **state)
+{
+    struct site *site = *state;
+    size_t before = site->store.scan_count;
+    for (unsigned hour = 0; hour < 48; hour++) {
+        clock_advance_ms(3600000);
+        pipeline_turn(site->pipeline);
+    }
+    size_t events = 0;
+    for (size_t i = before; i < site->store.scan_count; i++) {
+        const struct scan *scan = site->store.scans[i];
+        if (scan->stream == STREAM_EVENT) {
+            events++;
+            assert_memory_equal(scan_text(scan, &scan->readings[0]), "ledger", 6);
+            assert_memory_equal(scan_text(scan, &scan->readings[1]), "read 4711", 9);
+        }
+    }
+    assert_int_equal(events, 2);
 }
 
 static void test_window_closes_by_the_clock_and_says_zero(void **state)
@@ -771,6 +777,7 @@ int main(void)
         with_site(test_scales_and_stores),
         with_site(test_thins_what_is_stored_not_what_is_aggregated),
         with_site(test_window_closes_by_a_later_reading),
+        with_site(test_the_ledger_is_an_event_once_a_day),
         with_site(test_window_closes_by_the_clock_and_says_zero),
         with_site(test_clock_set_back_closes_short),
         with_site(test_full_queue_shows_as_a_gap_and_in_the_ledger),
