@@ -3,6 +3,7 @@
 #include "uplink/http/http.h"
 #include "uplink/influx/influx.h"
 #include "uplink/kinesis/kinesis.h"
+#include "uplink/mqtt/mqtt.h"
 #include "uplink/postgres/postgres.h"
 #include "uplink/sqs/sqs.h"
 #include "uplink/timestream/timestream.h"
@@ -16,6 +17,7 @@ const struct uplink *const uplinks[] = {
     &uplink_http,
     &uplink_influx,
     &uplink_kinesis,
+    &uplink_mqtt,
     &uplink_postgres,
     &uplink_sqs,
     &uplink_timestream,

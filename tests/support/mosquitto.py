@@ -1,0 +1,79 @@
+"""A private mosquitto broker, and a subscriber that keeps all it gets."""
+import json
+import os
+import shutil
+
+from process import Process, free_ports, wait_for
+
+BROKER = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+SUBSCRIBER = shutil.which("mosquitto_sub")
+
+
+def installed():
+    return os.path.exists(BROKER) and SUBSCRIBER is not None
+
+
+class Broker:
+    """A plain listener for subscribers, and one for the gateway: mutual TLS with `authority`."""
+
+    def __init__(self, folder, authority=None, acl=None):
+        self.folder = os.path.join(str(folder), "broker")
+        os.makedirs(self.folder)
+        self.plain = free_ports(2)
+        self.port = self.plain + 1
+        self.authority = authority
+        self.config = os.path.join(self.folder, "mosquitto.conf")
+        lines = ["user root", "allow_anonymous true", "max_queued_messages 0",
+                 "persistence true", f"persistence_location {self.folder}/",
+                 "log_type error", "log_type warning", "log_type notice",
+                 f"listener {self.plain} 127.0.0.1", f"listener {self.port} 127.0.0.1"]
+        if authority:
+            cert, key = authority.issue("broker")
+            lines += [f"cafile {authority.cert}", f"certfile {cert}", f"keyfile {key}",
+                      "require_certificate true", "tls_version tlsv1.2"]
+        if acl:
+            path = os.path.join(self.folder, "acl")
+            with open(path, "w", encoding="ascii") as file:
+                file.write(acl)
+            os.chmod(path, 0o600)
+            lines.append(f"acl_file {path}")
+        with open(self.config, "w", encoding="ascii") as file:
+            file.write("\n".join(lines) + "\n")
+        self.url = f"{'mqtts' if authority else 'mqtt'}://127.0.0.1:{self.port}"
+        self.process = Process("mosquitto", [BROKER, "-c", self.config], self.folder)
+
+    def start(self):
+        self.process.start()
+        self.process.wait_port(self.port)
+        return self
+
+    def stop(self):
+        self.process.stop()
+
+
+class Subscriber:
+    """Its session outlives it and the broker, so that it misses nothing."""
+
+    def __init__(self, broker, topics=("sensors/#",)):
+        words = [word for topic in topics for word in ("-t", topic)]
+        self.process = Process("subscriber", [SUBSCRIBER, "-h", "127.0.0.1", "-p", broker.plain,
+                                              "-q", "1", "-c", "-i", "collector", "-V", "5",
+                                              "-x", "3600", "-F", "%t %p", *words], broker.folder)
+        self.broker = broker
+
+    def start(self):
+        self.process.start()
+        # notice: "New client connected from 127.0.0.1:1 as collector (p5, ...)"
+        self.broker.process.wait_log(r"as collector \(")
+        return self
+
+    def messages(self):
+        """(topic, payload) of all that has come."""
+        for line in self.process.log(whole=True).splitlines():
+            topic, _, payload = line.partition(" ")
+            if topic.startswith("sensors/") and payload:
+                yield topic, json.loads(payload)
+
+    def wait(self, condition, limit_s=20):
+        return wait_for(lambda: condition(list(self.messages())), limit_s,
+                        lambda: f"messages: {list(self.messages())[-3:]}")

@@ -1,0 +1,445 @@
+#include "gateway/base/clock.h"
+#include "gateway/base/log.h"
+#include "uplink/mqtt/mqtt.h"
+#include "uplink/transport/errand.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <mosquitto.h>
+#include <mqtt_protocol.h>
+#include <poll.h>
+
+enum {
+    MISC_MS = 1000,     /* how often the keep-alive is looked at */
+    BURST_MESSAGES = 8, /* that may go at once within the rate */
+    STALE_MAX = 3,
+    WARN_MS = 60000,
+};
+
+struct job {
+    const struct uplink_request *request; /* NULL: the place is free */
+    void (*done)(void *user, const struct uplink_reply *reply);
+    void *user;
+    size_t at;          /* the next message in the body */
+    size_t unanswered;  /* messages */
+    size_t acked;       /* records */
+    int reason;         /* the first refusal of a message */
+    bool too_large;     /* a message was, for this broker */
+    struct buffer fate; /* a byte a record so far published */
+};
+
+/* A message on its way, and which records of which job it holds. */
+struct pending {
+    int message;
+    struct job *job;
+    size_t first, count;
+};
+
+struct mqtt_transport {
+    const struct mqtt_settings *settings;
+    const char *gateway;
+    struct mqtt_link *link;          /* NULL: none was needed yet, or the last one is gone */
+    struct errand *stale[STALE_MAX]; /* dials that were given up, but have not ended */
+    bool began;                      /* the first connection is made without being asked for */
+    int64_t interval_us;             /* between messages, 0: no limit */
+    int64_t allowed_us;  /* when the next one is within the rate, were there no bursts */
+    int64_t warn_at_ms;  /* not before */
+    int64_t progress_ms; /* the last message or acknowledgement */
+    uint64_t bytes_sent;
+    struct pending *pending; /* `inflight` places */
+    size_t pending_count;
+    size_t job_count;
+    struct job jobs[];
+};
+
+static void destroy(void *state)
+{
+    struct mqtt_transport *t = state;
+    if (t == NULL) {
+        return;
+    }
+    mqtt_link_destroy(t->link);
+    for (size_t i = 0; i < STALE_MAX; i++) {
+        errand_drop(t->stale[i]);
+    }
+    for (size_t i = 0; i < t->job_count; i++) {
+        buffer_finish(&t->jobs[i].fate);
+    }
+    free(t->pending);
+    free(t);
+}
+
+static int create(const void *settings, const char *gateway, size_t parallel, void **ret_state)
+{
+    struct mqtt_target target;
+    struct mqtt_transport *t = calloc(1, sizeof *t + parallel * sizeof t->jobs[0]);
+    if (t == NULL) {
+        return -ENOMEM;
+    }
+    t->settings = settings;
+    t->gateway = gateway;
+    t->job_count = parallel;
+    t->pending = calloc((size_t)t->settings->inflight, sizeof *t->pending);
+    int r = t->pending == NULL                              ? -ENOMEM
+            : !mqtt_target_parse(t->settings->url, &target) ? -EINVAL
+            /* Never cleaned up: that would take OpenSSL's settings from everybody else. */
+            : mosquitto_lib_init() != MOSQ_ERR_SUCCESS ? -ENOMEM
+                                                       : 0;
+    if (r < 0) {
+        destroy(t);
+        return r;
+    }
+    int64_t rate = t->settings->publish_rate;
+    rate = rate >= 0 ? rate : target.aws ? MQTT_AWS_RATE : 0;
+    t->interval_us = rate > 0 ? 1000000 / rate : 0;
+    *ret_state = t;
+    return 0;
+}
+
+static size_t records_in(const struct buffer *body)
+{
+    struct mqtt_frame frame;
+    size_t at = 0, n = 0;
+    while (mqtt_frame_next(body, &at, &frame)) {
+        n += frame.records;
+    }
+    return n;
+}
+
+static int send_request(void *state, const struct uplink_request *request,
+                        void (*done)(void *user, const struct uplink_reply *reply), void *user)
+{
+    struct mqtt_transport *t = state;
+    for (size_t i = 0; i < t->job_count; i++) {
+        struct job *job = &t->jobs[i];
+        if (job->request == NULL) {
+            struct buffer fate = job->fate;
+            buffer_clear(&fate);
+            bool roomy = buffer_reserve(&fate, records_in(&request->body) + 1) != NULL;
+            *job = (struct job){.fate = fate};
+            if (roomy) {
+                job->request = request;
+                job->done = done;
+                job->user = user;
+            }
+            return roomy ? 0 : -ENOMEM;
+        }
+    }
+    return -EBUSY;
+}
+
+/* Ends a job with what is known of its records: words say why the others are not acknowledged. */
+static void finish(struct job *job, int reason, const char *words)
+{
+    char code[8] = "";
+    struct mqtt_frame frame;
+    while (mqtt_frame_next(&job->request->body, &job->at, &frame)) {
+        for (size_t i = 0; i < frame.records; i++) {
+            buffer_add_byte(&job->fate, MQTT_UNACKNOWLEDGED);
+        }
+    }
+    const char *fate = buffer_text(&job->fate);
+    bool any = fate != NULL && (job->acked > 0 || job->reason != 0);
+    bool whole = words == NULL || any;
+    if (reason != 0) {
+        snprintf(code, sizeof code, "0x%02x", (unsigned)reason & 0xff);
+    }
+    struct uplink_reply reply = {.status = job->too_large ? 413
+                                           : whole        ? 200
+                                           : reason != 0  ? 400
+                                                          : 0,
+                                 .code = !whole && reason != 0 ? code : NULL,
+                                 .body = whole && fate != NULL ? fate : "",
+                                 .len = whole && fate != NULL ? job->fate.len : 0,
+                                 .content_type = "",
+                                 .retry_after_ms = -1,
+                                 .error = words != NULL ? words : ""};
+    if (job->too_large) {
+        reply.body = "";
+        reply.len = 0;
+    }
+    job->request = NULL;
+    job->done(job->user, &reply);
+}
+
+static bool all_published(const struct job *job)
+{
+    return job->at >= job->request->body.len;
+}
+
+/* Ends the jobs that have come to their end; how many. */
+static size_t finish_answered(struct mqtt_transport *t)
+{
+    size_t ended = 0;
+    for (size_t i = 0; i < t->job_count; i++) {
+        struct job *job = &t->jobs[i];
+        bool over = job->request != NULL && job->unanswered == 0 &&
+                    (all_published(job) || job->too_large);
+        if (over) {
+            finish(job, 0, NULL);
+            ended++;
+        }
+    }
+    return ended;
+}
+
+/* Room to remember a dial that still blocks somewhere, NULL: there are STALE_MAX of them. */
+static struct errand **stale_place(struct mqtt_transport *t)
+{
+    struct errand **found = NULL;
+    for (size_t i = 0; i < STALE_MAX; i++) {
+        if (t->stale[i] != NULL && errand_done(t->stale[i])) {
+            errand_drop(take_ptr(t->stale[i]));
+        }
+        found = t->stale[i] == NULL ? &t->stale[i] : found;
+    }
+    return found;
+}
+
+/* The connection is of no use any more; so is every job that is on its way. */
+static size_t drop_link(struct mqtt_transport *t, int reason, const char *words)
+{
+    size_t ended = 0;
+    t->pending_count = 0;
+    for (size_t i = 0; i < t->job_count; i++) {
+        if (t->jobs[i].request != NULL) {
+            finish(&t->jobs[i], reason, words);
+            ended++;
+        }
+    }
+    struct errand **place = stale_place(t);
+    if (t->link != NULL && place != NULL) {
+        *place = mqtt_link_take_dial(t->link);
+    }
+    mqtt_link_destroy(take_ptr(t->link));
+    return ended;
+}
+
+static void on_acknowledged(void *user, int message, int reason)
+{
+    struct mqtt_transport *t = user;
+    for (size_t i = 0; i < t->pending_count; i++) {
+        struct pending *p = &t->pending[i];
+        if (p->message != message) {
+            continue;
+        }
+        struct job *job = p->job;
+        bool refused = reason >= 0x80;
+        for (size_t r = 0; r < p->count; r++) {
+            job->fate.data[p->first + r] = refused ? (uint8_t)reason : MQTT_ACKNOWLEDGED;
+        }
+        job->acked += refused ? 0 : p->count;
+        job->reason = refused && job->reason == 0 ? reason : job->reason;
+        job->unanswered--;
+        *p = t->pending[--t->pending_count];
+        t->progress_ms = clock_mono_ms();
+        return;
+    }
+    /* The status message, which no job waits for. */
+}
+
+static bool has_jobs(const struct mqtt_transport *t)
+{
+    for (size_t i = 0; i < t->job_count; i++) {
+        if (t->jobs[i].request != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Makes a connection where one is needed; the number of jobs that end because none can be made. */
+static size_t connect_when_needed(struct mqtt_transport *t)
+{
+    static const struct mqtt_link_events events = {.acknowledged = on_acknowledged};
+    if (t->link != NULL || (t->began && !has_jobs(t))) {
+        return 0;
+    }
+    if (stale_place(t) == NULL) {
+        return drop_link(t, 0, "earlier attempts to connect are still waiting for the network");
+    }
+    t->began = true;
+    t->progress_ms = clock_mono_ms();
+    int r = mqtt_link_create(t->settings, t->gateway, &events, t, &t->link);
+    if (r == 0) {
+        return 0;
+    }
+    return drop_link(
+        t, 0, r == -EINVAL ? "url, ca_file, cert_file or key_file cannot be used" : strerror(-r));
+}
+
+static int64_t now_us(void)
+{
+    return clock_mono_ns() / 1000;
+}
+
+/* Microseconds until a message is within the rate, which a short burst may exceed. */
+static int64_t pause_us(const struct mqtt_transport *t)
+{
+    int64_t early = t->allowed_us - now_us() - BURST_MESSAGES * t->interval_us;
+    return early > 0 ? early : 0;
+}
+
+static int publish_one(struct mqtt_transport *t, struct job *job)
+{
+    struct mqtt_frame frame;
+    size_t at = job->at, first = job->fate.len;
+    int message;
+    if (!mqtt_frame_next(&job->request->body, &at, &frame)) {
+        return -E2BIG; /* not one of ours */
+    }
+    for (size_t i = 0; i < frame.records; i++) {
+        buffer_add_byte(&job->fate, MQTT_UNACKNOWLEDGED);
+    }
+    int r = mqtt_link_publish(t->link, &frame, &message);
+    if (r == -EINVAL) { /* such a topic is not sent; the judge is told what a broker would say */
+        memset(job->fate.data + first, MQTT_RC_TOPIC_NAME_INVALID, frame.records);
+        job->reason = job->reason == 0 ? MQTT_RC_TOPIC_NAME_INVALID : job->reason;
+        job->at = at;
+        return 0;
+    }
+    if (r < 0) {
+        job->fate.len = first;
+        return r;
+    }
+    job->at = at;
+    job->unanswered++;
+    t->pending[t->pending_count++] = (struct pending){
+        .message = message, .job = job, .first = first, .count = frame.records};
+    int64_t now = now_us();
+    t->allowed_us = (t->allowed_us > now ? t->allowed_us : now) + t->interval_us;
+    t->bytes_sent += frame.len + strlen(frame.topic);
+    t->progress_ms = now / 1000;
+    return 0;
+}
+
+static bool room(const struct mqtt_transport *t)
+{
+    return t->pending_count < (size_t)t->settings->inflight && pause_us(t) == 0;
+}
+
+/* Publishes a job's messages as far as bounds and rate allow. False: the link is down. */
+static bool publish_job(struct mqtt_transport *t, struct job *job)
+{
+    while (!job->too_large && !all_published(job) && room(t)) {
+        int r = publish_one(t, job);
+        if (r == -E2BIG) {
+            job->too_large = true;
+        } else if (r < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A fight of two clients over one client_id is over in a moment each time, so that no failure lasts
+ * long enough for the sender to speak of it. */
+static void warn(struct mqtt_transport *t, bool contested, const char *words)
+{
+    int64_t now_ms = clock_mono_ms();
+    if (contested && now_ms >= t->warn_at_ms) {
+        log_warning("%s: %s", t->settings->url, words);
+        t->warn_at_ms = now_ms + WARN_MS;
+    }
+}
+
+static size_t work(struct mqtt_transport *t, short revents)
+{
+    size_t ended = connect_when_needed(t);
+    if (t->link == NULL) {
+        return ended;
+    }
+    mqtt_link_step(t->link, revents);
+    for (size_t i = 0; mqtt_link_state(t->link) == MQTT_UP && i < t->job_count; i++) {
+        if (t->jobs[i].request != NULL && !publish_job(t, &t->jobs[i])) {
+            break;
+        }
+    }
+    ended += finish_answered(t);
+    if (mqtt_link_state(t->link) == MQTT_DOWN) {
+        int reason;
+        bool contested;
+        char words[MQTT_WORDS];
+        snprintf(words, sizeof words, "%s", mqtt_link_why(t->link, &reason, &contested));
+        warn(t, contested, words);
+        return ended + drop_link(t, reason, words);
+    }
+    if (t->pending_count > 0 && clock_mono_ms() - t->progress_ms >= t->settings->timeout_ms) {
+        return ended + drop_link(t, 0, "the broker acknowledges nothing any more (timeout)");
+    }
+    return ended;
+}
+
+/* Whether a job has something that the rate holds back. */
+static bool held_back(const struct mqtt_transport *t)
+{
+    for (size_t i = 0; i < t->job_count; i++) {
+        const struct job *job = &t->jobs[i];
+        if (job->request != NULL && !all_published(job) && !job->too_large) {
+            return t->pending_count < (size_t)t->settings->inflight;
+        }
+    }
+    return false;
+}
+
+static int64_t wait_ms(const struct mqtt_transport *t, int64_t deadline_ms)
+{
+    int64_t left_ms = deadline_ms - clock_mono_ms();
+    left_ms = left_ms < 0 ? 0 : left_ms;
+    if (t->link == NULL) {
+        return left_ms;
+    }
+    left_ms = left_ms < MISC_MS ? left_ms : MISC_MS;
+    if (mqtt_link_state(t->link) == MQTT_UP && held_back(t)) {
+        int64_t pause_ms = pause_us(t) / 1000 + 1;
+        left_ms = left_ms < pause_ms ? left_ms : pause_ms;
+    }
+    return left_ms;
+}
+
+static short look(const struct mqtt_transport *t)
+{
+    struct pollfd fd = {.fd = t->link != NULL ? mqtt_link_fd(t->link) : -1, .events = POLLIN};
+    return poll(&fd, 1, 0) > 0 ? fd.revents : 0;
+}
+
+static int run(void *state, int wake_fd, int64_t timeout_ms)
+{
+    struct mqtt_transport *t = state;
+    int64_t deadline_ms = timeout_ms < 0 ? INT64_MAX : clock_mono_ms() + timeout_ms;
+    /* What the broker has said meanwhile, a goodbye perhaps, is heard before anything is sent. */
+    short revents = look(t);
+    for (;;) {
+        if (work(t, revents) > 0) {
+            return 0;
+        }
+        struct pollfd fds[] = {{.fd = wake_fd, .events = POLLIN}, {.fd = -1}};
+        if (t->link != NULL) {
+            fds[1].fd = mqtt_link_fd(t->link);
+            fds[1].events = mqtt_link_wants(t->link);
+        }
+        int64_t left_ms = wait_ms(t, deadline_ms);
+        int n = poll(fds, ARRAY_SIZE(fds), left_ms > INT_MAX ? INT_MAX : (int)left_ms);
+        if (n < 0 && errno != EINTR) {
+            return -errno;
+        }
+        revents = n > 0 ? fds[1].revents : 0;
+        if ((n > 0 && fds[0].revents != 0) || clock_mono_ms() >= deadline_ms) {
+            return 0;
+        }
+    }
+}
+
+static uint64_t bytes_sent(const void *state)
+{
+    return ((const struct mqtt_transport *)state)->bytes_sent;
+}
+
+const struct transport transport_mqtt = {
+    .name = "mqtt",
+    .create = create,
+    .destroy = destroy,
+    .send = send_request,
+    .run = run,
+    .bytes_sent = bytes_sent,
+};
