@@ -13,6 +13,7 @@ import time
 import pytest
 
 from certificates import Authority
+from chaos import Chaos
 from mosquitto import Broker, Subscriber, installed
 from process import wait_for
 from site_parts import Gateway, Simulator
@@ -96,6 +97,18 @@ def test_both_sides_ended_again_and_again(tmp_path):
             gateway.kill()
     gateway.start()
     settle(gateway, subscriber)
+
+
+def test_all_arrives_through_a_bad_line(tmp_path):
+    broker = Broker(tmp_path, Authority(str(tmp_path / "ca"))).start()
+    subscriber = Subscriber(broker).start()
+    chaos = Chaos(broker.port, 7, False, 60000)
+    gateway = site(tmp_path, broker, url=f"mqtts://127.0.0.1:{chaos.port}").start()
+    wait_for(lambda: chaos.cuts > 3 and gateway.ledger()["read"] > 3000, 60,
+             lambda: f"{chaos.cuts} cuts, {gateway.ledger()}")
+    chaos.calm()
+    settle(gateway, subscriber)
+    chaos.close()
 
 
 @pytest.mark.parametrize("payload,protocol", [("record", "3.1.1"), ("batch", "5")])
