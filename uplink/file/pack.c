@@ -31,8 +31,8 @@ void file_pack_stop(struct file_packer *p)
 /* The oldest rotated file that is not compressed. */
 static int choose(const char *path, char **ret_name)
 {
-    struct file_rotated *list;
-    size_t count;
+    struct file_rotated *list = NULL;
+    size_t count = 0;
     int r = file_list(path, &list, &count);
     if (r < 0) {
         return r;

@@ -168,8 +168,8 @@ int file_rotate(const char *path, int64_t now_ms)
 
 int file_prune(const char *path, const struct file_settings *settings)
 {
-    struct file_rotated *list;
-    size_t count;
+    struct file_rotated *list = NULL;
+    size_t count = 0;
     if (settings->keep_files == 0 && settings->max_total == 0) {
         return 0;
     }

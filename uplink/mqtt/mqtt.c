@@ -119,7 +119,7 @@ static const struct config_key keys[] = {
         .offset = KEY(max_payload),
         .fallback = "128 KiB",
         .min = 1024,
-        .max = MQTT_REQUEST_MAX / 2,
+        .max = MQTT_REQUEST_MAX / 2.0,
         .help = "largest message; AWS IoT takes 128 KB",
     },
     {

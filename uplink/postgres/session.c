@@ -290,7 +290,7 @@ static enum step idle(struct postgres_session *s)
 static enum step step_once(struct postgres_session *s, int64_t now_ms, int *ret_status)
 {
     bool at_rest = s->state == CLOSED || s->state == READY;
-    if (s->request == NULL && at_rest) {
+    if (s->request == NULL) { /* then it is at rest */
         return idle(s);
     }
     if (!at_rest && now_ms >= s->deadline_ms) {
