@@ -116,7 +116,7 @@ static int head_use(struct head *h, const char *measurement, const struct batch 
                     const struct batch_record *record)
 {
     uint32_t window_s = record->scan->window_s;
-    if (h->names == record->names && h->window_s == window_s) {
+    if (h->before.len > 0 && h->names == record->names && h->window_s == window_s) {
         return 0;
     }
     h->names = record->names;
@@ -218,7 +218,7 @@ static bool add_fast(struct buffer *out, const struct head *h, const struct read
 static void add_line(struct buffer *out, const struct head *h, const struct batch_record *record)
 {
     char *at = out_room(out, h->before.len + OUT_NUMBER_MAX);
-    if (at == NULL) {
+    if (at == NULL || h->before.data == NULL) {
         return;
     }
     memcpy(at, h->before.data, h->before.len);
