@@ -15,7 +15,7 @@ enum { ENTRIES = 770 };
 struct counted {
     struct schedule_entry entry; /* first */
     unsigned calls, skipped;
-    int64_t first_ms, last_ms;
+    int64_t first_ms, last_ms, first_late_ms;
     bool leave;
 };
 
@@ -23,9 +23,11 @@ static unsigned this_tick, busiest_tick;
 
 static void on_due(struct schedule_entry *entry, unsigned skipped, int64_t late_us)
 {
-    (void)late_us;
     struct counted *counted = (struct counted *)entry;
-    counted->first_ms = counted->calls == 0 ? clock_mono_ms() : counted->first_ms;
+    if (counted->calls == 0) {
+        counted->first_ms = clock_mono_ms();
+        counted->first_late_ms = late_us / 1000;
+    }
     counted->last_ms = clock_mono_ms();
     counted->calls++;
     counted->skipped += skipped;
@@ -261,7 +263,8 @@ static void test_it_wakes_up_by_itself(void **state)
         event_base_loop(base, EVLOOP_ONCE);
     }
     assert_int_equal(device.calls, 10);
-    assert_true(device.last_ms - device.first_ms >= 355);
+    /* Nine periods after the first slot, at which a busy machine may not have been punctual. */
+    assert_true(device.last_ms - (device.first_ms - device.first_late_ms) >= 355);
     schedule_remove(&device.entry);
     schedule_destroy(schedule);
     event_base_free(base);
