@@ -285,7 +285,10 @@ int lanes_load(struct store_reader *reader, enum store_lane which)
         if (lane->next >= end) {
             return 0;
         }
-        rc = load_next(reader, which, end);
+        /* A device is known before its first block is committed, so those of all blocks up to
+         * `newest` are known now; a row of an unknown one would be passed over for ever. */
+        rc = grow_devices(reader);
+        rc = rc < 0 ? rc : load_next(reader, which, end);
     }
     reader->damaged += rc == -EBADMSG;
     return rc;
