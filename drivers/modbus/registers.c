@@ -243,7 +243,7 @@ static void decode_string(const struct registers_point *point, const uint8_t *da
 static bool is_invalid(const struct registers_point *point, unsigned width, uint64_t raw)
 {
     unsigned bits = 16U * width;
-    if (point->top_bit_invalid && (raw >> (bits - 1) & 1) != 0) {
+    if (point->top_bit_invalid && bits > 0 && (raw >> (bits - 1) & 1) != 0) {
         return true;
     }
     uint64_t mask = bits >= 64 ? UINT64_MAX : ((uint64_t)1 << bits) - 1;

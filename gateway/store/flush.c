@@ -520,7 +520,7 @@ static size_t within_limits(const struct flush *flush, size_t count)
 static int write_block(struct store *store, struct chain *chain, bool *ret_done)
 {
     struct flush *flush = store->flush;
-    size_t all, take = 0;
+    size_t all = 0, take = 0;
     int rc = unpack(flush, chain);
     if (rc == 0) {
         rc = list_scans(flush, flush->scans.data, flush->scans.len, &all);

@@ -23,7 +23,7 @@ int large_encode(const struct scan *const *scans, size_t count, uint64_t prev_se
         return head == NULL ? -ENOMEM : -EINVAL;
     }
     uint32_t readings = 0, memory = 0;
-    int64_t min_ms = scans[0]->time_ms, max_ms = scans[0]->time_ms;
+    int64_t min_ms = INT64_MAX, max_ms = INT64_MIN;
     for (size_t i = 0; i < count; i++) {
         readings += scans[i]->count;
         memory += (uint32_t)scan_size(scans[i]);
