@@ -2,7 +2,6 @@
 
 #define KEY(field) offsetof(struct mqtt_settings, field)
 
-static const char *const payload_choices[] = {"telemetry", "record", "batch", NULL};
 static const char *const protocol_choices[] = {"5", "3.1.1", NULL};
 
 static const struct config_key keys[] = {
@@ -34,7 +33,7 @@ static const struct config_key keys[] = {
         .type = CONFIG_CHOICE,
         .offset = KEY(payload),
         .fallback = "telemetry",
-        .choices = payload_choices,
+        .choices = message_form_choices,
         .help = "what a message holds: one scan, one record of format = batch, or many of them",
     },
     {

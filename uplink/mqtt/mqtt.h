@@ -6,10 +6,14 @@
  * the connection in libmosquitto, because our own store knows what was delivered. */
 #pragma once
 
-#include "uplink/out.h"
+#include "uplink/message.h"
 #include "uplink/transport/transport.h"
 
-enum mqtt_payload { MQTT_TELEMETRY, MQTT_RECORD, MQTT_BATCH };
+enum mqtt_payload {
+    MQTT_TELEMETRY = MESSAGE_TELEMETRY,
+    MQTT_RECORD = MESSAGE_RECORD,
+    MQTT_BATCH = MESSAGE_BATCH,
+};
 enum mqtt_protocol { MQTT_5, MQTT_3_1_1 };
 
 struct mqtt_settings {
