@@ -72,12 +72,9 @@ char *out_int(char *at, int64_t value)
     return out_uint(at, (uint64_t)value);
 }
 
-/* The digits behind the point, `places` of them, then without the zeros at the end. */
+/* The digits behind the point, all `places` of them. */
 static char *fraction(char *at, uint64_t value, int places)
 {
-    if (value == 0) {
-        return at;
-    }
     *at = '.';
     if (value <= UINT32_MAX) {
         uint32_t small = (uint32_t)value;
@@ -89,11 +86,7 @@ static char *fraction(char *at, uint64_t value, int places)
             at[i] = (char)('0' + value % 10);
         }
     }
-    char *end = at + places;
-    while (*end == '0') {
-        end--;
-    }
-    return end + 1;
+    return at + places + 1;
 }
 
 char *out_decimal(char *at, struct decimal d)
