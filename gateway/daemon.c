@@ -89,6 +89,7 @@ static int start_uplink(struct gateway *gateway, const struct config_uplink *upl
         r = sender_create(gateway->store, e.index, uplink, gateway->config, &sender);
     }
     if (r == 0) {
+        sender_set_host(sender, &gateway->uplink_host);
         r = sender_start(sender);
     }
     struct desk *desks = NULL;

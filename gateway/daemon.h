@@ -10,6 +10,7 @@
 #include "gateway/pipeline/pipeline.h"
 #include "gateway/store/store.h"
 #include "gateway/writes/writes.h"
+#include "uplink/host.h"
 #include "uplink/sender.h"
 
 #include <pthread.h>
@@ -23,6 +24,7 @@ struct gateway {
     struct field *field;
     struct api *api;
     struct api_host host;
+    struct uplink_host uplink_host;
     char *socket_path;
     int wake_fd; /* makes the main thread look at `reload_asked` */
     int64_t started_boot_ms;
@@ -59,3 +61,5 @@ must_check int daemon_start_writes(struct gateway *gateway);
 
 /* Fills gateway->host, the api's view (daemon_host.c). */
 void daemon_host_init(struct gateway *gateway);
+/* Fills gateway->uplink_host, after the former (daemon_uplink.c). */
+void daemon_uplink_host_init(struct gateway *gateway);

@@ -116,7 +116,6 @@ int daemon_start_writes(struct gateway *gateway)
 void daemon_host_init(struct gateway *gateway)
 {
     gateway->host = (struct api_host){.user = gateway,
-                                      .socket_path = gateway->socket_path,
                                       .each_device = host_each_device,
                                       .each_uplink = host_each_uplink,
                                       .store = host_store,

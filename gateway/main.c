@@ -146,6 +146,8 @@ static int start_pipeline(struct gateway *gateway)
 
 static int start_writes(struct gateway *gateway)
 {
+    daemon_host_init(gateway);
+    daemon_uplink_host_init(gateway);
     int r = daemon_start_writes(gateway);
     if (r < 0) {
         log_error("writes: what the store remembers of them does not read: %s", strerror(-r));
@@ -170,7 +172,7 @@ static int start_api(struct gateway *gateway)
         gateway->socket_path = NULL;
         return -ENOMEM;
     }
-    daemon_host_init(gateway);
+    gateway->host.socket_path = gateway->socket_path;
     int r = api_start(&gateway->host, gateway->config->api, &gateway->api, why, sizeof why);
     if (r < 0) {
         log_error("api: %s", why);

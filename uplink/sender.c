@@ -135,7 +135,17 @@ static int make_transport(struct sender *s)
     if (s->type->transport_settings != NULL) {
         settings = s->type->transport_settings(settings);
     }
-    return s->type->transport->create(settings, s->gateway, s->flight_count, &s->transport);
+    const struct transport *transport = s->type->transport;
+    int r = transport->create(settings, s->gateway, s->flight_count, &s->transport);
+    if (r == 0 && s->host != NULL && transport->attach != NULL) {
+        r = transport->attach(s->transport, s->host, s->config->name);
+    }
+    return r;
+}
+
+void sender_set_host(struct sender *sender, const struct uplink_host *host)
+{
+    sender->host = host;
 }
 
 int sender_start(struct sender *s)

@@ -12,6 +12,9 @@ struct sender;
 must_check int sender_create(struct store *store, unsigned uplink_index,
                              const struct config_uplink *config, const struct config *owner,
                              struct sender **ret_sender);
+/* Before sender_start(): what the transport may ask of the gateway; must outlive the sender. */
+struct uplink_host;
+void sender_set_host(struct sender *sender, const struct uplink_host *host);
 must_check int sender_start(struct sender *sender);
 /* Waits for requests in flight at most grace_ms, then cuts them off. */
 void sender_stop(struct sender *sender, int64_t grace_ms);

@@ -28,6 +28,7 @@ struct sender {
     const struct uplink_settings *common;
     const struct uplink *type;
     const char *gateway, *store_id;
+    const struct uplink_host *host; /* NULL: there is none */
 
     pthread_t thread;
     bool running;               /* the thread exists; starter's side */

@@ -23,11 +23,32 @@ void write_memory_finish(struct write_memory *memory)
 const struct write_entry *write_memory_find(const struct write_memory *memory, const char *id)
 {
     for (size_t i = memory->count; i > 0; i--) {
-        if (strcmp(memory->entries[i - 1].record->id, id) == 0) {
+        const struct write_record *record = memory->entries[i - 1].record;
+        if (!record->standing && strcmp(record->id, id) == 0) {
             return &memory->entries[i - 1];
         }
     }
     return NULL;
+}
+
+const struct write_entry *write_memory_standing(const struct write_memory *memory,
+                                                const struct write_record *record)
+{
+    for (size_t i = memory->count; i > 0; i--) {
+        if (write_record_rivals(memory->entries[i - 1].record, record)) {
+            return &memory->entries[i - 1];
+        }
+    }
+    return NULL;
+}
+
+static bool has_room_to_stand(const struct write_memory *memory)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < memory->count; i++) {
+        n += memory->entries[i].record->standing;
+    }
+    return n < WRITES_STANDING;
 }
 
 const struct write_entry *write_memory_number(const struct write_memory *memory, uint64_t number)
@@ -64,7 +85,8 @@ static int make_room(struct write_memory *memory, int64_t now_ms, uint64_t *ret_
         return 0;
     }
     size_t i = 0;
-    while (i < memory->count && memory->entries[i].record->status == 0) {
+    while (i < memory->count &&
+           (memory->entries[i].record->status == 0 || memory->entries[i].record->standing)) {
         i++;
     }
     if (i == memory->count || llabs(now_ms - memory->entries[i].record->time_ms) < WRITES_KEPT_MS) {
@@ -90,6 +112,9 @@ static int append(struct write_memory *memory, uint64_t number, const struct wri
 int write_memory_add(struct write_memory *memory, const struct write_record *record,
                      uint64_t *ret_number, uint64_t *ret_forgotten)
 {
+    if (record->standing && !has_room_to_stand(memory)) {
+        return -EBUSY;
+    }
     int r = make_room(memory, record->time_ms, ret_forgotten);
     uint64_t number = memory->next;
     r = r < 0 ? r : append(memory, number, record);

@@ -1,12 +1,18 @@
 /* write_memory.h - which commands were given lately, and how each point was written last.
  *
  * No locking of its own: its owner's lock. Bounded: an id that a client chose is known for at least
- * WRITES_KEPT_MS; when WRITES_REMEMBERED of them are younger than that, the next is refused. */
+ * WRITES_KEPT_MS; when WRITES_REMEMBERED of them are younger than that, the next is refused. A
+ * standing command is known until its next one came, and there are at most WRITES_STANDING. */
 #pragma once
 
 #include "gateway/writes/write_record.h"
 
-enum { WRITES_REMEMBERED = 2048, WRITES_KEPT_MS = 600 * 1000, WRITES_PACED = 4096 };
+enum {
+    WRITES_REMEMBERED = 2048,
+    WRITES_STANDING = 512,
+    WRITES_KEPT_MS = 600 * 1000,
+    WRITES_PACED = 4096
+};
 
 struct write_memory {
     struct write_entry {
@@ -25,9 +31,13 @@ struct write_memory {
 must_check int write_memory_init(struct write_memory *memory);
 void write_memory_finish(struct write_memory *memory);
 
-/* The command of that id, or NULL. */
+/* The command of that id that does not stand, or NULL. */
 const struct write_entry *write_memory_find(const struct write_memory *memory, const char *id);
 const struct write_entry *write_memory_number(const struct write_memory *memory, uint64_t number);
+
+/* The last word of the same one on the same point, or NULL. */
+const struct write_entry *write_memory_standing(const struct write_memory *memory,
+                                                const struct write_record *record);
 
 /* Takes a copy, under the next number; *ret_forgotten is the number of one that had to go for it, 0
  * when none. -EBUSY: no room, -ENOMEM. */

@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
-enum { VERSION = 1 };
+/* 1: without the two fields of standing commands. */
+enum { VERSION = 2 };
 
 static void add_text(struct buffer *b, const char *text)
 {
@@ -24,6 +25,8 @@ void write_record_encode(const struct write_record *record, struct buffer *ret_b
     add_text(ret_bytes, record->who);
     add_text(ret_bytes, record->value);
     add_text(ret_bytes, record->body);
+    buffer_add_byte(ret_bytes, record->standing);
+    buffer_add_zigzag(ret_bytes, record->order);
 }
 
 static void take_text(struct cursor *c, char *text, size_t max)
@@ -43,7 +46,8 @@ int write_record_decode(const void *bytes, size_t len, struct write_record *ret_
 {
     const uint8_t *at = bytes;
     struct cursor c = {at, at + len, false};
-    if (cursor_take_byte(&c) != VERSION) {
+    uint8_t version = cursor_take_byte(&c);
+    if (version < 1 || version > VERSION) {
         return -EBADMSG;
     }
     ret_record->time_ms = cursor_take_zigzag(&c);
@@ -56,6 +60,8 @@ int write_record_decode(const void *bytes, size_t len, struct write_record *ret_
     take_text(&c, ret_record->who, WRITE_NAME_MAX);
     take_text(&c, ret_record->value, WRITE_VALUE_MAX);
     take_text(&c, ret_record->body, WRITE_BODY_MAX);
+    ret_record->standing = version > 1 && cursor_take_byte(&c) != 0;
+    ret_record->order = version > 1 ? cursor_take_zigzag(&c) : 0;
     return c.failed || c.at != c.end || status >= 1000 ? -EBADMSG : 0;
 }
 
@@ -63,4 +69,10 @@ bool write_record_same(const struct write_record *a, const struct write_record *
 {
     return strcmp(a->device, b->device) == 0 && strcmp(a->point, b->point) == 0 &&
            strcmp(a->value, b->value) == 0;
+}
+
+bool write_record_rivals(const struct write_record *a, const struct write_record *b)
+{
+    return a->standing && b->standing && strcmp(a->device, b->device) == 0 &&
+           strcmp(a->point, b->point) == 0 && strcmp(a->who, b->who) == 0;
 }

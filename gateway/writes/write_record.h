@@ -17,6 +17,8 @@ struct write_record {
     int64_t time_ms; /* UTC, of the command */
     int status;      /* the HTTP status it was answered with; 0: open */
     bool chosen;     /* the id is the client's: a repeat may come */
+    bool standing;   /* the last word of `who` on this point: kept until the next one (chosen) */
+    int64_t order;   /* of standing ones: a later word has a higher number */
     char id[WRITE_ID_MAX + 1];
     char device[WRITE_NAME_MAX + 1], point[WRITE_NAME_MAX + 1], who[WRITE_NAME_MAX + 1];
     char value[WRITE_VALUE_MAX + 1];
@@ -29,3 +31,5 @@ must_check int write_record_decode(const void *bytes, size_t len, struct write_r
 
 /* The same command, whatever its id, who asked and when. */
 bool write_record_same(const struct write_record *a, const struct write_record *b);
+/* Both are words of the same one on the same point. */
+bool write_record_rivals(const struct write_record *a, const struct write_record *b);

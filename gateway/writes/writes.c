@@ -3,7 +3,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/pipeline/durable.h"
-#include "gateway/store/store.h"
+#include "gateway/store/store_clock.h"
 #include "gateway/writes/write_answer.h"
 #include "gateway/writes/write_memory.h"
 
@@ -27,8 +27,8 @@ struct writes {
 struct job {
     struct writes *writes;
     struct write_record record;
-    uint64_t number;
-    struct device *device; /* a reference */
+    uint64_t number, replaced; /* in the store; replaced: the word that this one takes over, or 0 */
+    struct device *device;     /* a reference */
     size_t point;
     int64_t deadline_ms;
     void (*done)(void *arg, int status, struct buffer *body);
@@ -175,6 +175,12 @@ static void on_intent_durable(void *user, int error)
         give_back(job, error);
         return;
     }
+    if (job->replaced > 0) {
+        pthread_mutex_lock(&writes->lock);
+        write_memory_forget(&writes->memory, job->replaced);
+        pthread_mutex_unlock(&writes->lock);
+        (void)!record_with(writes, NULL, "", "", job->replaced, NULL, ignore, NULL);
+    }
     if (clock_mono_ms() > job->deadline_ms) {
         fail(job, -ETIMEDOUT, "the deadline passed before anything was written");
         return;
@@ -294,9 +300,35 @@ static bool enter(struct job *job, const struct config *config, uint64_t *ret_fo
     return true;
 }
 
+/* The last word on this point: is it this one again, a later one, or one still on its way? */
+static bool answer_standing(struct job *job)
+{
+    const struct write_entry *entry = write_memory_standing(&job->writes->memory, &job->record);
+    if (entry == NULL) {
+        return false;
+    }
+    job->replaced = entry->number;
+    bool again = strcmp(entry->record->id, job->record.id) == 0;
+    if (again && entry->record->status != 0) {
+        job->record = *entry->record;
+    } else if (entry->record->status == 0) {
+        write_answer_refuse(&job->record, 503, "under_way",
+                            again ? "that command is under way"
+                                  : "an earlier command for this point is under way");
+    } else if (job->record.order < entry->record->order) {
+        write_answer_refuse(&job->record, 409, "outdated", "a later command came before it");
+    } else {
+        return false;
+    }
+    return true;
+}
+
 /* Under the lock: a command that was here before is answered with what became of it. */
 static bool answer_repeat(struct job *job)
 {
+    if (job->record.standing) {
+        return answer_standing(job);
+    }
     const struct write_entry *entry = job->record.chosen
                                           ? write_memory_find(&job->writes->memory, job->record.id)
                                           : NULL;
@@ -346,6 +378,8 @@ static bool take_command(struct job *job, const struct write_command *command,
     struct write_record *record = &job->record;
     uint64_t random[2];
     record->chosen = command->id != NULL;
+    record->standing = command->standing;
+    record->order = command->order;
     record->time_ms = clock_wall_ms();
     if (command->id == NULL) {
         if (getrandom(random, sizeof random, 0) != sizeof random) {
@@ -362,6 +396,28 @@ static bool take_command(struct job *job, const struct write_command *command,
         !copy(record->who, WRITE_NAME_MAX, command->who)) {
         return refuse(refusal, 422, "too_long", "a name or the value is too long");
     }
+    return true;
+}
+
+/* A command that outlived its time is not executed; nor one whose time nobody can tell. */
+static bool check_expiry(struct job *job, int64_t expires_ms, struct refusal *refusal)
+{
+    struct store_clock clock;
+    store_clock(job->writes->store, &clock);
+    if (expires_ms == 0) {
+        return true;
+    }
+    if (!clock.vouched && !clock.sure) {
+        return refuse(refusal, 503, "no_clock",
+                      "the gateway's clock is not set yet: whether the command has expired cannot "
+                      "be told");
+    }
+    int64_t left_ms = expires_ms - store_now_ms(job->writes->store);
+    if (left_ms <= 0) {
+        return refuse(refusal, 422, "expired", "the command had expired when it came");
+    }
+    int64_t until_ms = clock_mono_ms() + left_ms;
+    job->deadline_ms = until_ms < job->deadline_ms ? until_ms : job->deadline_ms;
     return true;
 }
 
@@ -394,7 +450,8 @@ void writes_execute(struct writes *writes, const struct write_command *command,
     pthread_mutex_lock(&writes->lock);
     bool repeat = answer_repeat(job);
     pthread_mutex_unlock(&writes->lock);
-    bool good = repeat || check_device(job, config, &refusal);
+    bool good = repeat || (check_device(job, config, &refusal) &&
+                           check_expiry(job, command->expires_ms, &refusal));
     pthread_mutex_lock(&writes->lock);
     if (good && !repeat) {
         /* Looked for again: the same id may have come in between. */
@@ -440,9 +497,25 @@ static int forget_oldest(struct writes *writes)
     if (writes->memory.count < WRITES_REMEMBERED) {
         return 0;
     }
-    uint64_t oldest = writes->memory.entries[0].number;
+    size_t i = 0;
+    while (i + 1 < writes->memory.count && writes->memory.entries[i].record->standing) {
+        i++;
+    }
+    uint64_t oldest = writes->memory.entries[i].number;
     write_memory_forget(&writes->memory, oldest);
     return record_with(writes, NULL, "", "", oldest, NULL, ignore, NULL);
+}
+
+/* The power went between a word's intent and the end of the one that it took over. */
+static int forget_replaced(struct writes *writes, const struct write_record *record)
+{
+    const struct write_entry *entry = write_memory_standing(&writes->memory, record);
+    if (entry == NULL) {
+        return 0;
+    }
+    uint64_t number = entry->number;
+    write_memory_forget(&writes->memory, number);
+    return record_with(writes, NULL, "", "", number, NULL, ignore, NULL);
 }
 
 static int restore(struct writes *writes)
@@ -465,6 +538,9 @@ static int restore(struct writes *writes)
             r = report_unknown(writes, number, record);
         }
         writes->memory.next = number + 1;
+        if (r == 0 && record->standing) {
+            r = forget_replaced(writes, record);
+        }
         if (r == 0 && record->chosen) {
             r = forget_oldest(writes);
         }

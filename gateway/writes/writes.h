@@ -42,6 +42,11 @@ struct write_command {
     const char *value;  /* a decimal number in scaled units */
     const char *who;    /* asks, for the record */
     int64_t timeout_ms; /* until then the write must have begun */
+    int64_t expires_ms; /* and until then, UTC; 0: no such bound */
+    /* The last word of `who` on this point, whatever it said before: an id that came before is
+     * never executed again, a lower order than the last one's neither. Needs an id. */
+    bool standing;
+    int64_t order;
 };
 
 /* Reads what the store remembers and reports what was left open; the pipeline need not run yet. */

@@ -37,6 +37,14 @@ static void test_a_body(void **state)
     assert_string_equal(asked.value, "1");
     assert_int_equal(parse("{\"device\":\"t01\",\"point\":\"p\",\"value\":\"-7\"}"), 0);
     assert_string_equal(asked.value, "-7");
+    assert_int_equal(asked.expires_ms, 0);
+    assert_int_equal(parse("{\"device\":\"t01\",\"point\":\"p\",\"value\":1,"
+                           "\"expires\":\"2026-01-31T10:30:00Z\"}"),
+                     0);
+    assert_true(asked.expires_ms == 1769855400000);
+    assert_int_equal(
+        parse("{\"device\":\"t01\",\"point\":\"p\",\"value\":1,\"expires\":1769855400.5}"), 0);
+    assert_true(asked.expires_ms == 1769855400500);
 }
 
 static void test_bodies_that_are_none(void **state)
@@ -55,6 +63,8 @@ static void test_bodies_that_are_none(void **state)
         "{\"device\":\"t01\",\"point\":\"p\",\"value\":1,\"timeout_ms\":99}",
         "{\"device\":\"t01\",\"point\":\"p\",\"value\":1,\"timeout_ms\":30001}",
         "{\"device\":\"t01\",\"point\":\"p\",\"value\":1,\"force\":true}",
+        "{\"device\":\"t01\",\"point\":\"p\",\"value\":1,\"expires\":\"soon\"}",
+        "{\"device\":\"t01\",\"point\":\"p\",\"value\":1,\"expires\":null}",
         "{\"device\":\"t01\",\"point\":\"p\",\"value\":1}}",
         "{\"device\":\"t01\",\"point\":\"p\",\"value\":123456789012345678901234567890}",
     };

@@ -5,7 +5,8 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/pipeline/pipeline.h"
-#include "gateway/store/store.h"
+#include "gateway/store/store_clock.h"
+#include "gateway/writes/remote.h"
 #include "gateway/writes/write_answer.h"
 #include "gateway/writes/write_memory.h"
 #include "gateway/writes/writes.h"
@@ -146,13 +147,14 @@ static void write_ini(const struct rig *rig, const char *writes, const char *int
 {
     FILE *file = fopen(rig->ini, "we");
     assert_non_null(file);
-    fprintf(file,
-            "[gateway]\nname = g\ndata_dir = %s\nrun_dir = %s\nallow_writes = %s\n"
-            "write_interval = %s\n[store]\ncommit_interval = 1 s\nmax_size = 64 MiB\n"
-            "[device t01]\ndriver = modbus-tcp\naddress = 127.0.0.1:1\npoll = 1 s\n"
-            "point.pitch = holding 0 int32, writable 0 100000\n"
-            "point.wind = holding 2 uint16\n",
-            rig->dir, rig->dir, writes, interval);
+    fprintf(
+        file,
+        "[gateway]\nname = g\ndata_dir = %s\nrun_dir = %s\nallow_writes = %s\n"
+        "clock = trusted\nwrite_interval = %s\n[store]\ncommit_interval = 1 s\nmax_size = 64 MiB\n"
+        "[device t01]\ndriver = modbus-tcp\naddress = 127.0.0.1:1\npoll = 1 s\n"
+        "point.pitch = holding 0 int32, writable 0 100000\n"
+        "point.wind = holding 2 uint16\n",
+        rig->dir, rig->dir, writes, interval);
     fclose(file);
 }
 
@@ -401,7 +403,8 @@ static void test_what_is_under_way(void **state)
 static void test_a_record_and_back(void **state)
 {
     (void)state;
-    struct write_record record = {.time_ms = -5, .status = 504, .chosen = true}, back;
+    struct write_record record = {.time_ms = -5, .status = 504, .chosen = true, .order = -7}, back;
+    record.standing = true;
     memset(record.id, 'i', WRITE_ID_MAX);
     memset(record.body, 'b', WRITE_BODY_MAX);
     snprintf(record.device, sizeof record.device, "t01");
@@ -413,7 +416,13 @@ static void test_a_record_and_back(void **state)
     assert_string_equal(back.id, record.id);
     assert_string_equal(back.body, record.body);
     assert_true(back.time_ms == -5 && back.status == 504 && back.chosen);
-    assert_true(write_record_same(&record, &back));
+    assert_true(write_record_same(&record, &back) && write_record_rivals(&record, &back));
+    assert_true(back.standing && back.order == -7);
+    /* As the first version wrote it. */
+    bytes.data[0] = 1;
+    assert_int_equal(write_record_decode(bytes.data, bytes.len - 2, &back), 0);
+    assert_true(!back.standing && back.order == 0);
+    bytes.data[0] = 2;
     for (size_t len = 0; len < bytes.len; len++) {
         assert_int_equal(write_record_decode(bytes.data, len, &back), -EBADMSG);
     }
@@ -450,6 +459,191 @@ static void test_memory_has_a_bound(void **state)
     write_memory_finish(&memory);
 }
 
+/* --- the last word on a point --- */
+
+static void say(struct rig *rig, const char *id, int64_t order, int status, const char *words)
+{
+    const struct write_command command = {.id = id,
+                                          .device = "t01",
+                                          .point = "pitch",
+                                          .value = "2",
+                                          .who = "far",
+                                          .timeout_ms = 5000,
+                                          .standing = true,
+                                          .order = order};
+    struct answer answer = {0};
+    writes_execute(rig->writes, &command, on_done, &answer);
+    if (wait_answer(&answer) != status || strstr(answer.body, words) == NULL) {
+        fail_msg("%s: %d %s", id, answer.status, answer.body);
+    }
+}
+
+/* However many others come after it, and whatever stops. */
+static void test_the_last_word_is_remembered(void **state)
+{
+    struct rig *rig = *state;
+    rig_open(rig);
+    say(rig, "a", 5, 200, "done");
+    say(rig, "b", 7, 200, "done");
+    rig->driver_error = -EIO; /* a second execution would show */
+    say(rig, "b", 7, 200, "done");
+    say(rig, "a", 5, 409, "outdated");
+    rig_close(rig);
+    rig_open(rig);
+    say(rig, "b", 7, 200, "done");
+    say(rig, "a", 5, 409, "outdated");
+    rig->driver_error = 0;
+    say(rig, "c", 7, 200, "done"); /* as late as the last one, but another */
+    expect(rig, "c", "2", 200, "done");
+    rig->held = true;
+    struct answer answer;
+    const struct write_command held = {.id = "d",
+                                       .device = "t01",
+                                       .point = "pitch",
+                                       .value = "2",
+                                       .who = "far",
+                                       .timeout_ms = 5000,
+                                       .standing = true,
+                                       .order = 8};
+    atomic_store(&answer.status, 0);
+    writes_execute(rig->writes, &held, on_done, &answer);
+    say(rig, "d", 8, 503, "under_way");
+    say(rig, "e", 9, 503, "under_way");
+    for (int i = 0; i < LIMIT_MS && rig->held_count < 1; i++) {
+        poll(NULL, 0, 1);
+    }
+    rig->helds[0].done(rig->helds[0].arg, -ECANCELED, "stopped", NULL);
+    assert_int_equal(wait_answer(&answer), 502);
+    say(rig, "d", 8, 502, "stopped");
+}
+
+static void test_last_words_have_a_bound(void **state)
+{
+    (void)state;
+    struct write_memory memory;
+    uint64_t number, forgotten;
+    assert_int_equal(write_memory_init(&memory), 0);
+    struct write_record record = {.status = 200, .standing = true};
+    for (unsigned i = 0; i < WRITES_STANDING; i++) {
+        snprintf(record.point, sizeof record.point, "%u", i);
+        assert_int_equal(write_memory_add(&memory, &record, &number, &forgotten), 0);
+    }
+    assert_int_equal(write_memory_add(&memory, &record, &number, &forgotten), -EBUSY);
+    record.standing = false;
+    for (unsigned i = WRITES_STANDING; i < WRITES_REMEMBERED + 9; i++) {
+        record.time_ms += WRITES_KEPT_MS; /* those that stand stay, however old */
+        assert_int_equal(write_memory_add(&memory, &record, &number, &forgotten), 0);
+        assert_true(forgotten == 0 || forgotten > WRITES_STANDING);
+    }
+    write_memory_finish(&memory);
+}
+
+/* --- from afar --- */
+
+static void write_afar(void *user, const struct write_command *command,
+                       void (*done)(void *arg, int status, struct buffer *body), void *arg)
+{
+    writes_execute(((struct rig *)user)->writes, command, done, arg);
+}
+
+static int64_t now_afar(void *user)
+{
+    return store_now_ms(((struct rig *)user)->store);
+}
+
+static struct remote *remote_open(struct rig *rig, const struct remote_rights *rights)
+{
+    const struct remote_host host = {.user = rig, .write = write_afar, .now_ms = now_afar};
+    struct remote *remote;
+    assert_int_equal(remote_create(&host, rights, &remote), 0);
+    struct store_clock clock = {0};
+    for (int i = 0; i < LIMIT_MS && !clock.vouched; i++) {
+        poll(NULL, 0, 1);
+        store_clock(rig->store, &clock);
+    }
+    assert_true(clock.vouched);
+    return remote;
+}
+
+static void order(struct rig *rig, struct remote *remote, const char *id, int64_t expires_in_ms,
+                  int status, const char *words)
+{
+    const struct write_command command = {.id = id,
+                                          .device = "t01",
+                                          .point = "pitch",
+                                          .value = "2",
+                                          .who = "far",
+                                          .timeout_ms = 5000,
+                                          .expires_ms = now_afar(rig) + expires_in_ms};
+    struct remote_answer answer;
+    assert_false(remote_next(remote, &answer));
+    assert_int_equal(remote_order(remote, &command, 77), 0);
+    struct pollfd fd = {.fd = remote_fd(remote), .events = POLLIN};
+    assert_int_equal(poll(&fd, 1, LIMIT_MS), 1);
+    assert_true(remote_next(remote, &answer));
+    if (answer.tag != 77 || answer.status != status || strstr(answer.body, words) == NULL) {
+        fail_msg("%s: %d %s", id, answer.status, answer.body);
+    }
+    assert_int_equal(poll(&fd, 1, 0), 0);
+}
+
+static void test_from_afar(void **state)
+{
+    struct rig *rig = *state;
+    static const char *const all[] = {"t0?.pit*"}, *const others[] = {"t02.*", "*.wind"};
+    const struct config_list list = {all, 1}, other = {others, 2};
+    struct remote_rights rights = {.points = &list, .horizon_ms = 60000};
+    rig_open(rig);
+    struct remote *remote = remote_open(rig, &rights);
+    order(rig, remote, "a", 1000, 403, "\"off\"");
+    remote_close(remote);
+    rights.allowed = true;
+    remote = remote_open(rig, &rights);
+    order(rig, remote, "a", 1000, 200, "done");
+    order(rig, remote, "a", -1000, 200, "done"); /* a repeat, however late */
+    order(rig, remote, "b", -1, 422, "expired");
+    order(rig, remote, "b", 61000, 422, "too_far");
+    order(rig, remote, NULL, 1000, 422, "incomplete");
+    remote_close(remote);
+    rights.points = &other;
+    remote = remote_open(rig, &rights);
+    order(rig, remote, "b", 1000, 403, "not_allowed");
+    remote_close(remote);
+}
+
+/* At the bound nothing is taken; an answer that comes when the uplink has left is thrown away. */
+static void test_from_afar_has_a_bound(void **state)
+{
+    struct rig *rig = *state;
+    static const char *const all[] = {"*"};
+    const struct config_list list = {all, 1};
+    const struct remote_rights rights = {.allowed = true, .points = &list, .horizon_ms = 60000};
+    rig_open(rig);
+    struct remote *remote = remote_open(rig, &rights);
+    rig->held = true;
+    struct write_command command = {.device = "t01",
+                                    .point = "pitch",
+                                    .value = "2",
+                                    .who = "far",
+                                    .timeout_ms = 5000,
+                                    .expires_ms = now_afar(rig) + 5000};
+    char id[8];
+    for (unsigned i = 0; i <= REMOTE_OPEN_MAX; i++) {
+        snprintf(id, sizeof id, "%u", i);
+        command.id = id;
+        assert_int_equal(remote_order(remote, &command, i), i < REMOTE_OPEN_MAX ? 0 : -EBUSY);
+    }
+    for (int i = 0; i < LIMIT_MS && rig->held_count < REMOTE_OPEN_MAX; i++) {
+        poll(NULL, 0, 1);
+    }
+    for (size_t i = 0; i < REMOTE_OPEN_MAX; i++) {
+        if (i == REMOTE_OPEN_MAX / 2) {
+            remote_close(remote);
+        }
+        rig->helds[i].done(rig->helds[i].arg, -ECANCELED, "stopped", NULL);
+    }
+}
+
 /* --- cut off --- */
 
 struct told {
@@ -480,7 +674,9 @@ static void give(struct rig *rig, unsigned number)
                                           .point = "pitch",
                                           .value = value,
                                           .who = "test",
-                                          .timeout_ms = 5000};
+                                          .timeout_ms = 5000,
+                                          .standing = number / CUT_KINDS % 2 == 1,
+                                          .order = number};
     writes_execute(rig->writes, &command, on_told, &told);
     for (int i = 0; i < LIMIT_MS * 10 && !atomic_load(&told.done); i++) {
         poll(NULL, 0, 1);
@@ -558,6 +754,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_off_by_default_and_paced, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_id_is_executed_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_under_way, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_last_word_is_remembered, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_from_afar, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_from_afar_has_a_bound, set_up, tear_down),
+        cmocka_unit_test(test_last_words_have_a_bound),
         cmocka_unit_test(test_a_record_and_back),
         cmocka_unit_test(test_memory_has_a_bound),
         cmocka_unit_test_setup_teardown(test_never_twice_across_cuts, set_up, tear_down),

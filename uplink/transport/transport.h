@@ -31,12 +31,17 @@ enum {
     TRANSPORT_LOW_SPEED_S = 30,
 };
 
+struct uplink_host;
+
 struct transport {
     const char *name;
     /* settings: what the type's transport_settings() gives, or the type's own struct where it has
      * none; both strings and settings outlive the transport. Does not touch the network. */
     int (*create)(const void *settings, const char *gateway, size_t parallel, void **ret_state);
     void (*destroy)(void *state);
+    /* Optional, before the first send: the gateway that it may ask, and the uplink's name; both
+     * outlive the transport. */
+    int (*attach)(void *state, const struct uplink_host *host, const char *uplink);
     /* Takes the request's bytes by reference until done, which is never called in here; over HTTP
      * the method is POST. -EBUSY: `parallel` requests are on their way already. */
     int (*send)(void *state, const struct uplink_request *request,
