@@ -1,12 +1,15 @@
 /* bench_codec - bytes and nanoseconds a reading of the block codec on the pinned signal, beside the
- * order-0 entropy of the value deltas that the same run computes. */
-#include "gateway/base/clock.h"
+ * order-0 entropy of the value deltas that the same run computes. Exits 1 when a limit is not held.
+ */
 #include "gateway/store/codec/block.h"
 #include "reference_signal.h"
 
 #include <string.h>
+#include <time.h>
 
-enum { DAY = 86400, DELTA_MAX = 1 << 17 };
+enum { DAY = 86400, DELTA_MAX = 1 << 17, LEAST_ROWS = 100, PASSES = 7 };
+
+static const double SIZE_RATIO_MAX = 1.15;
 
 struct load {
     const char *name;
@@ -66,44 +69,92 @@ static double entropy(const struct scan *const *scans, int channels)
     return bits / 8.0 / ((double)DAY * channels);
 }
 
-static void line(const char *name, uint32_t rows, const char *what, double value, const char *unit,
-                 double limit)
+/* 1: over its limit. */
+static int line(const char *name, uint32_t rows, const char *what, double value, const char *unit,
+                double limit)
 {
     printf("{\"bench\":\"codec\",\"name\":\"%s, %u rows: %s\",\"value\":%.4f,\"unit\":\"%s\","
            "\"limit\":%.4f,\"ratio\":%.3f}\n",
            name, rows, what, value, unit, limit, value / limit);
+    return value > limit;
 }
 
-static int measure(const struct load *load, const struct scan *const *scans, uint32_t rows)
+/* The day's blocks one behind the other. */
+struct blocks {
+    struct buffer coded;
+    size_t ends[DAY / LEAST_ROWS + 1];
+};
+
+static int64_t cpu_ns(void)
 {
-    auto_buffer struct buffer coded = {0};
-    auto_buffer struct buffer back = {0};
-    size_t size = scan_size(scans[0]), bytes = 0;
-    int64_t encode_ns = 0, decode_ns = 0;
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* CPU time of the whole day; -1: failed. */
+static int64_t encode_day(const struct scan *const *scans, uint32_t rows, struct blocks *blocks)
+{
+    buffer_clear(&blocks->coded);
+    int64_t from = cpu_ns();
     for (uint32_t at = 0; at < DAY; at += rows) {
         uint32_t n = DAY - at < rows ? DAY - at : rows;
-        buffer_clear(&coded);
-        buffer_clear(&back);
+        if (codec_encode(scans + at, n, &blocks->coded) < 0) {
+            return -1;
+        }
+        blocks->ends[at / rows] = blocks->coded.len;
+    }
+    return cpu_ns() - from;
+}
+
+/* The same of decoding, which every pass compares with what was encoded. */
+static int64_t decode_day(const struct scan *const *scans, uint32_t rows,
+                          const struct blocks *blocks)
+{
+    auto_buffer struct buffer back = {0};
+    size_t size = scan_size(scans[0]), from = 0;
+    int64_t took = 0;
+    for (uint32_t at = 0; at < DAY; at += rows) {
+        uint32_t n = DAY - at < rows ? DAY - at : rows;
+        size_t end = blocks->ends[at / rows];
         struct codec_head head;
-        int64_t t0 = clock_mono_ns();
-        int r = codec_encode(scans + at, n, &coded);
-        int64_t t1 = clock_mono_ns();
-        r = r < 0 ? r : codec_decode(coded.data, coded.len, &back, &head);
-        int64_t t2 = clock_mono_ns();
+        buffer_clear(&back);
+        int64_t began = cpu_ns();
+        int r = codec_decode(blocks->coded.data + from, end - from, &back, &head);
+        took += cpu_ns() - began;
         if (r < 0 || back.len != n * size || memcmp(back.data, scans[at], back.len) != 0) {
             fprintf(stderr, "row %u: the decoded scans are not those encoded (%d)\n", at, r);
+            return -1;
+        }
+        from = end;
+    }
+    return took;
+}
+
+/* The best of some passes: others work on this machine, too. */
+static int measure(const struct load *load, const struct scan *const *scans, uint32_t rows)
+{
+    static struct blocks blocks;
+    double readings = (double)DAY * load->channels;
+    int64_t encode_ns = INT64_MAX, decode_ns = INT64_MAX;
+    for (int pass = 0; pass < PASSES; pass++) {
+        int64_t encode = encode_day(scans, rows, &blocks);
+        int64_t decode = encode < 0 ? -1 : decode_day(scans, rows, &blocks);
+        if (decode < 0) {
             return 1;
         }
-        encode_ns += t1 - t0;
-        decode_ns += t2 - t1;
-        bytes += coded.len;
+        encode_ns = encode < encode_ns ? encode : encode_ns;
+        decode_ns = decode < decode_ns ? decode : decode_ns;
     }
-    double readings = (double)DAY * load->channels;
-    line(load->name, rows, "size against order-0 entropy", (double)bytes / readings, "B/reading",
-         entropy(scans, load->channels));
-    line(load->name, rows, "encode", (double)encode_ns / readings, "ns/reading", 12);
-    line(load->name, rows, "decode", (double)decode_ns / readings, "ns/reading", 12);
-    return 0;
+    double entropy_bytes = entropy(scans, load->channels);
+    int bad = line(load->name, rows, "size", (double)blocks.coded.len / readings, "B/reading",
+                   SIZE_RATIO_MAX * entropy_bytes);
+    bad |= line(load->name, rows, "size against the order-0 entropy of the deltas",
+                (double)blocks.coded.len / readings / entropy_bytes, "times", SIZE_RATIO_MAX);
+    bad |= line(load->name, rows, "encode", (double)encode_ns / readings, "ns/reading", 12);
+    bad |= line(load->name, rows, "decode", (double)decode_ns / readings, "ns/reading", 12);
+    buffer_finish(&blocks.coded);
+    return bad;
 }
 
 static int run(const struct load *load, uint32_t rows)
