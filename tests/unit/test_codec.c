@@ -143,6 +143,59 @@ static void points_may_come_and_go(void **state)
     free_all(scans, ROWS);
 }
 
+/* Values on both sides of what is priced and written in 32 bits. */
+static int64_t of_size(unsigned point, uint32_t row)
+{
+    uint64_t noise = (uint64_t)row * 2654435761u % 4096;
+    switch (point) {
+    case 0:
+        return (int64_t)noise % 5;
+    case 1:
+        return (int64_t)(noise << 12); /* residuals around 2^24 */
+    case 2:
+        return (int64_t)(noise << 20);
+    case 3:
+        return INT64_MAX - (int64_t)noise;
+    case 4:
+        return row % 97 == 0 ? INT64_MIN : (int64_t)noise;
+    default:
+        return (int64_t)row << (row / 16);
+    }
+}
+
+/* Rows that look like the one before them are taken together: one that does not, anywhere, must be
+ * seen. */
+static void one_row_may_look_different(void **state)
+{
+    (void)state;
+    enum { N = 600, FEW = 6 };
+    static const uint32_t odd_rows[] = {1, 2, 255, 256, 257, 258, 300, 512, 513, 599};
+    for (uint32_t way = 0; way < 4; way++) {
+        struct scan *scans[N];
+        for (uint32_t i = 0; i < N; i++) {
+            bool odd = false;
+            for (size_t k = 0; k < ARRAY_SIZE(odd_rows); k++) {
+                odd = odd || i == odd_rows[k];
+            }
+            uint16_t points = odd && way == 0 ? FEW - 2 : FEW;
+            scans[i] = scan_new(1 + i, INT64_C(1769855400000) + (int64_t)i * 1000, points, "");
+            for (uint16_t p = 0; p < points; p++) {
+                struct reading *r = &scans[i]->readings[p];
+                *r = (struct reading){.point = p, .kind = VALUE_DECIMAL, .integer = of_size(p, i)};
+                if (odd && p == way) {
+                    r->quality = QUALITY_UNCERTAIN;
+                    r->exponent = way == 2 ? -1 : 0;
+                    r->kind = way == 3 ? VALUE_NULL : VALUE_DECIMAL;
+                    r->integer = way == 3 ? 0 : r->integer;
+                }
+            }
+        }
+        round_trip(scans, N);
+        round_trip(scans + 250, 10);
+        free_all(scans, N);
+    }
+}
+
 static void what_belongs_apart_is_refused(void **state)
 {
     (void)state;
@@ -258,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_is_exact),
         cmocka_unit_test(points_may_come_and_go),
+        cmocka_unit_test(one_row_may_look_different),
         cmocka_unit_test(what_belongs_apart_is_refused),
         cmocka_unit_test(the_reference_signal_is_small),
         cmocka_unit_test(any_flipped_bit_is_seen),

@@ -12,6 +12,11 @@ enum {
     GROUP_PLAIN = 41, /* six more bits: width - 1 */
 };
 
+/* Most groups hold small values: below NARROW_BITS, what 64 of them cost fits in 32 bits, of which
+ * vectors hold twice as many. Codes of at most SHORT_BITS are written two at a time, since both fit
+ * in a word beside what was left of a byte. */
+enum { NARROW_BITS = 25, SHORT_BITS = 28, SHORT_BYTES_MAX = RICE_GROUP * SHORT_BITS / 8 + 16 };
+
 void bit_writer_init(struct bit_writer *w, struct buffer *to)
 {
     *w = (struct bit_writer){.to = to};
@@ -134,38 +139,95 @@ static uint64_t rice_cost(const uint64_t *u, size_t count, unsigned k)
     return bits;
 }
 
-/* k near log2 of the mean is within one of the best; both neighbours are priced. */
-static unsigned best_k(const uint64_t *u, size_t count, uint64_t *ret_cost)
+/* The same of narrow values, RICE_GROUP of them: zeros behind the last one cost nothing here. */
+static uint64_t rice_cost_narrow(const uint32_t *u, size_t count, unsigned k)
 {
-    uint64_t low = 0, high = 0; /* two sums, so that neither overflows */
-    for (size_t i = 0; i < count; i++) {
-        low += (uint32_t)u[i];
-        high += u[i] >> 32;
+    int32_t escape = (int32_t)(RICE_ESCAPE + 64 - k - 1), bits = 0;
+    for (size_t i = 0; i < RICE_GROUP; i++) {
+        int32_t q = (int32_t)(u[i] >> k);
+        bits += q < RICE_ESCAPE ? q : escape;
     }
-    uint64_t mean = high / count > UINT32_MAX / 2 ? UINT64_MAX
-                                                  : ((high / count) << 32) + low / count;
-    unsigned guess = width_of(mean);
+    return (uint64_t)bits + count * (k + 1);
+}
+
+/* A group in zig-zag form. */
+struct group {
+    size_t count;
+    uint64_t all; /* their bits together */
+    uint64_t wide[RICE_GROUP];
+    uint32_t narrow[RICE_GROUP]; /* the same, if `all` is narrow */
+};
+
+static bool is_narrow(const struct group *group)
+{
+    return group->all >> NARROW_BITS == 0;
+}
+
+static void group_from(struct group *group, const int64_t *values, size_t count)
+{
+    uint64_t all = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t u = zigzag(values[i]);
+        group->wide[i] = u;
+        group->narrow[i] = (uint32_t)u;
+        all |= u;
+    }
+    for (size_t i = count; i < RICE_GROUP; i++) {
+        group->narrow[i] = 0;
+    }
+    group->count = count;
+    group->all = all;
+}
+
+static uint64_t mean_of(const struct group *group)
+{
+    if (is_narrow(group)) {
+        uint32_t sum = 0;
+        for (size_t i = 0; i < RICE_GROUP; i++) {
+            sum += group->narrow[i];
+        }
+        return sum / (uint32_t)group->count;
+    }
+    uint64_t low = 0, high = 0; /* two sums, so that neither overflows */
+    for (size_t i = 0; i < group->count; i++) {
+        low += (uint32_t)group->wide[i];
+        high += group->wide[i] >> 32;
+    }
+    high /= group->count;
+    return high > UINT32_MAX / 2 ? UINT64_MAX : (high << 32) + low / group->count;
+}
+
+static uint64_t cost_of(const struct group *group, unsigned k)
+{
+    return is_narrow(group) ? rice_cost_narrow(group->narrow, group->count, k)
+                            : rice_cost(group->wide, group->count, k);
+}
+
+/* k near log2 of the mean is within one of the best; both neighbours are priced. */
+static unsigned best_k(const struct group *group, uint64_t *ret_cost)
+{
+    unsigned guess = width_of(mean_of(group));
     guess = guess > 0 ? guess - 1 : 0;
     guess = guess > GROUP_RICE_MAX ? GROUP_RICE_MAX : guess;
     unsigned best = guess;
-    *ret_cost = rice_cost(u, count, guess);
+    uint64_t least = cost_of(group, guess);
     for (int step = -1; step <= 1; step += 2) {
         int k = (int)guess + step;
         if (k < 0 || k > GROUP_RICE_MAX) {
             continue;
         }
-        uint64_t cost = rice_cost(u, count, (unsigned)k);
-        if (cost < *ret_cost) {
-            *ret_cost = cost;
+        uint64_t cost = cost_of(group, (unsigned)k);
+        if (cost < least) {
+            least = cost;
             best = (unsigned)k;
         }
     }
+    *ret_cost = least;
     return best;
 }
 
 static void write_rice(struct bit_writer *w, const uint64_t *u, size_t count, unsigned k)
 {
-    put_bits(w, GROUP_RICE + k, GROUP_BITS);
     for (size_t i = 0; i < count; i++) {
         uint64_t q = u[i] >> k;
         if (q >= RICE_ESCAPE) {
@@ -179,28 +241,70 @@ static void write_rice(struct bit_writer *w, const uint64_t *u, size_t count, un
     }
 }
 
+/* Stores the word, of which whole bytes are done with; fewer than eight bits stay. */
+static inline uint8_t *store_word(uint8_t *at, uint64_t *word, unsigned *used)
+{
+    uint64_t le = htole64(*word);
+    memcpy(at, &le, sizeof le);
+    at += *used / 8;
+    *word >>= *used & ~7u;
+    *used &= 7;
+    return at;
+}
+
+/* write_rice of codes that are all short. Free of branches that depend on the values. */
+static void write_short(struct bit_writer *w, const uint32_t *u, size_t count, unsigned k)
+{
+    uint8_t *at = buffer_reserve(w->to, SHORT_BYTES_MAX);
+    if (at == NULL) {
+        return;
+    }
+    const uint32_t mask = (UINT32_C(1) << k) - 1;
+    uint64_t word = w->word;
+    unsigned used = w->used;
+    at = store_word(at, &word, &used);
+    for (size_t i = 0; i < count; i += 2) {
+        unsigned q = u[i] >> k, len = q + 1 + k;
+        uint64_t code = (uint64_t)((u[i] & mask) << 1 | 1) << q;
+        if (i + 1 < count) {
+            unsigned next_q = u[i + 1] >> k;
+            code |= (uint64_t)((u[i + 1] & mask) << 1 | 1) << next_q << len;
+            len += next_q + 1 + k;
+        }
+        word |= code << used;
+        used += len;
+        at = store_word(at, &word, &used);
+    }
+    w->word = word;
+    w->used = used;
+    w->to->len = (size_t)(at - w->to->data);
+}
+
 void rice_write_group(struct bit_writer *w, const int64_t *values, size_t count)
 {
-    uint64_t u[RICE_GROUP], all = 0;
-    for (size_t i = 0; i < count; i++) {
-        u[i] = zigzag(values[i]);
-        all |= u[i];
-    }
-    if (all == 0) {
+    struct group group;
+    group_from(&group, values, count);
+    if (group.all == 0) {
         put_bits(w, GROUP_ZERO, GROUP_BITS);
         return;
     }
-    unsigned width = width_of(all);
+    unsigned width = width_of(group.all);
     uint64_t cost;
-    unsigned k = best_k(u, count, &cost);
+    unsigned k = best_k(&group, &cost);
     if (cost <= (uint64_t)width * count + 6) {
-        write_rice(w, u, count, k);
+        put_bits(w, GROUP_RICE + k, GROUP_BITS);
+        uint64_t most = group.all >> k; /* no quotient is larger */
+        if (is_narrow(&group) && most < RICE_ESCAPE && most + 1 + k <= SHORT_BITS) {
+            write_short(w, group.narrow, count, k);
+        } else {
+            write_rice(w, group.wide, count, k);
+        }
         return;
     }
     put_bits(w, GROUP_PLAIN, GROUP_BITS);
     put_bits(w, width - 1, 6);
     for (size_t i = 0; i < count; i++) {
-        put_bits(w, u[i], width);
+        put_bits(w, group.wide[i], width);
     }
 }
 

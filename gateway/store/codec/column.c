@@ -1,5 +1,7 @@
 #include "gateway/store/codec/column.h"
 
+#include <string.h>
+
 /* `how` is reference * PREDICTORS + predictor; reference 0 is none, then the nearest first. */
 enum predictor {
     PREDICT_CONSTANT, /* all rows are equal: no groups follow */
@@ -15,6 +17,11 @@ enum predictor {
 
 /* Bits behind the point in a running mean. */
 enum { MEAN_BITS = 8, SAMPLE = 64 };
+
+/* A sample within this of its first value is priced in 32 bits, running means included; and the
+ * first one must be so far from the ends of 64 bits. */
+#define NARROW (INT64_C(1) << 20)
+#define FAR    (INT64_C(1) << 50)
 
 static const unsigned mean_shift[PREDICTORS] = {
     [PREDICT_MEAN_2] = 1, [PREDICT_MEAN_4] = 2, [PREDICT_MEAN_8] = 3, [PREDICT_MEAN_32] = 5};
@@ -118,43 +125,150 @@ static bool all_equal(const int64_t *v, size_t count)
     return i >= count;
 }
 
+/* The stretch that a choice is made on: the values, and their differences to each reference. */
+struct sample {
+    size_t count;
+    bool usable[1 + COLUMN_REFERENCES];
+    bool narrow; /* all are within NARROW of the first one, and are held less it */
+    int64_t values[1 + COLUMN_REFERENCES][SAMPLE];
+    int32_t near[1 + COLUMN_REFERENCES][SAMPLE];
+};
+
+/* From the middle: what suits it nearly always suits the block. */
+static void take_sample(struct sample *sample, const int64_t *values, size_t count,
+                        const struct column_references *refs)
+{
+    sample->count = count < SAMPLE ? count : SAMPLE;
+    const size_t from = (count - sample->count) / 2;
+    uint64_t far = 0;
+    for (unsigned reference = 0; reference <= COLUMN_REFERENCES; reference++) {
+        const int64_t *ref = reference == 0 ? NULL : refs->values[reference - 1];
+        int64_t *to = sample->values[reference];
+        sample->usable[reference] = reference == 0 || ref != NULL;
+        if (!sample->usable[reference]) {
+            memset(sample->near[reference], 0, sizeof sample->near[reference]);
+            continue;
+        }
+        for (size_t i = 0; i < sample->count; i++) {
+            to[i] = ref == NULL ? values[from + i] : sub(values[from + i], ref[from + i]);
+        }
+        /* The first one, too: far from all limits no prediction depends on where zero is. */
+        far |= (uint64_t)add(to[0], FAR) / (2 * FAR);
+        for (size_t i = 0; i < sample->count; i++) {
+            int64_t apart = sub(to[i], to[0]);
+            sample->near[reference][i] = (int32_t)apart;
+            far |= (uint64_t)add(apart, NARROW) / (2 * NARROW);
+        }
+    }
+    sample->narrow = far == 0;
+}
+
+static inline uint32_t size_of(int32_t residual)
+{
+    return (uint32_t)(residual ^ residual >> 31);
+}
+
+/* price() of a running mean, for the references side by side: each step of a mean waits for the one
+ * before it, so that a processor has room for several at once. */
+static void price_references(const struct sample *sample, uint64_t ret_costs[1 + COLUMN_REFERENCES])
+{
+    int32_t mean[1 + COLUMN_REFERENCES] = {0};
+    uint32_t sum[1 + COLUMN_REFERENCES] = {0};
+    const unsigned shift = mean_shift[PREDICT_MEAN_2];
+    for (size_t i = 1; i < sample->count; i++) {
+        for (unsigned r = 0; r <= COLUMN_REFERENCES; r++) {
+            int32_t v = sample->near[r][i];
+            sum[r] += size_of(v - ((mean[r] + (1 << (MEAN_BITS - 1))) >> MEAN_BITS));
+            mean[r] += (v * (1 << MEAN_BITS) - mean[r]) >> shift;
+        }
+    }
+    for (unsigned r = 0; r <= COLUMN_REFERENCES; r++) {
+        ret_costs[r] = sample->usable[r] ? sum[r] : UINT64_MAX;
+    }
+}
+
+static void price_means(const int32_t *v, size_t count, uint64_t ret_costs[PREDICTORS])
+{
+    int32_t mean[PREDICTORS] = {0};
+    uint32_t sum[PREDICTORS] = {0};
+    for (size_t i = 1; i < count; i++) {
+        for (unsigned p = PREDICT_MEAN_2; p < PREDICTORS; p++) {
+            sum[p] += size_of(v[i] - ((mean[p] + (1 << (MEAN_BITS - 1))) >> MEAN_BITS));
+            mean[p] += (v[i] * (1 << MEAN_BITS) - mean[p]) >> mean_shift[p];
+        }
+    }
+    for (unsigned p = PREDICT_MEAN_2; p < PREDICTORS; p++) {
+        ret_costs[p] = sum[p];
+    }
+}
+
+static void price_steps(const int32_t *v, size_t count, uint64_t ret_costs[PREDICTORS])
+{
+    int32_t step[SAMPLE] = {0};
+    uint32_t last = 0, half = 0, linear = 0;
+    for (size_t i = 1; i < count; i++) {
+        step[i] = v[i] - v[i - 1];
+    }
+    for (size_t i = 1; i < count; i++) {
+        last += size_of(step[i]);
+        half += size_of(step[i] - (step[i - 1] >> 1));
+        linear += size_of(step[i] - step[i - 1]);
+    }
+    ret_costs[PREDICT_LAST] = last;
+    ret_costs[PREDICT_HALF] = half;
+    ret_costs[PREDICT_LINEAR] = linear;
+}
+
+/* The same for values of any size. */
+static void price_wide(const struct sample *sample, unsigned reference, unsigned predictor,
+                       uint64_t *ret_cost)
+{
+    int64_t res[SAMPLE];
+    residuals_of((enum predictor)predictor, sample->values[reference], sample->count, res);
+    *ret_cost = price(res, sample->count);
+}
+
+static unsigned least_of(const uint64_t *costs, unsigned first, unsigned end)
+{
+    unsigned best = first;
+    for (unsigned i = first + 1; i < end; i++) {
+        best = costs[i] < costs[best] ? i : best;
+    }
+    return best;
+}
+
 uint8_t column_choose(const int64_t *values, size_t count, const struct column_references *refs)
 {
     if (all_equal(values, count)) {
         return PREDICT_CONSTANT;
     }
-    /* Priced on a stretch in the middle: what suits it nearly always suits the block. */
-    size_t n = count < SAMPLE ? count : SAMPLE;
-    const size_t from = (count - n) / 2;
-    int64_t plain[1 + COLUMN_REFERENCES][SAMPLE], res[SAMPLE];
-    uint64_t best = UINT64_MAX;
-    unsigned best_reference = 0, best_how = 0;
-    for (unsigned reference = 0; reference <= COLUMN_REFERENCES; reference++) {
-        const int64_t *ref = reference == 0 ? NULL : refs->values[reference - 1];
-        if (reference > 0 && ref == NULL) {
-            continue;
-        }
-        for (size_t i = 0; i < n; i++) {
-            plain[reference][i] = ref == NULL ? values[from + i]
-                                              : sub(values[from + i], ref[from + i]);
-        }
-        residuals_of(PREDICT_MEAN_2, plain[reference], n, res);
-        uint64_t cost = price(res, n);
-        if (cost < best) {
-            best = cost;
-            best_reference = reference;
-            best_how = PREDICT_MEAN_2;
+    struct sample sample;
+    take_sample(&sample, values, count, refs);
+    uint64_t costs[1 + COLUMN_REFERENCES];
+    if (sample.narrow) {
+        price_references(&sample, costs);
+    }
+    for (unsigned r = 0; !sample.narrow && r <= COLUMN_REFERENCES; r++) {
+        costs[r] = UINT64_MAX;
+        if (sample.usable[r]) {
+            price_wide(&sample, r, PREDICT_MEAN_2, &costs[r]);
         }
     }
-    for (unsigned predictor = PREDICT_LAST; predictor < PREDICTORS; predictor++) {
-        residuals_of((enum predictor)predictor, plain[best_reference], n, res);
-        uint64_t cost = price(res, n);
-        if (cost < best) {
-            best = cost;
-            best_how = predictor;
-        }
+    unsigned reference = least_of(costs, 0, 1 + COLUMN_REFERENCES);
+    uint64_t by_predictor[PREDICTORS];
+    if (sample.narrow) {
+        price_means(sample.near[reference], sample.count, by_predictor);
+        price_steps(sample.near[reference], sample.count, by_predictor);
     }
-    return (uint8_t)(best_reference * PREDICTORS + best_how);
+    for (unsigned p = PREDICT_LAST; !sample.narrow && p < PREDICTORS; p++) {
+        price_wide(&sample, reference, p, &by_predictor[p]);
+    }
+    /* Of equals the running mean that the reference was chosen by, then the first. */
+    unsigned predictor = least_of(by_predictor, PREDICT_LAST, PREDICTORS);
+    if (by_predictor[predictor] == by_predictor[PREDICT_MEAN_2]) {
+        predictor = PREDICT_MEAN_2;
+    }
+    return (uint8_t)(reference * PREDICTORS + predictor);
 }
 
 static bool resolve(uint8_t how, const struct column_references *refs, const int64_t **ret_ref)

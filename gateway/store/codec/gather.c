@@ -1,10 +1,17 @@
 #include "gateway/store/codec/gather.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 /* How far back an equal text is looked for; an older one is kept twice, which costs bytes only. */
-enum { TEXT_MEMORY = 64, POINT_IDS = 65536 };
+enum { TEXT_MEMORY = 64 };
+
+/* Rows alike that are taken before the columns are told. */
+enum { ALIKE_ROWS = 256 };
+
+static_assert(offsetof(struct reading, integer) == sizeof(uint64_t), "one word before the value");
 
 void gather_finish(struct gather *gather)
 {
@@ -15,6 +22,7 @@ void gather_finish(struct gather *gather)
     }
     free(gather->columns);
     free(gather->column_of);
+    free(gather->alike);
     *gather = (struct gather){0};
 }
 
@@ -101,15 +109,17 @@ static int text_index(struct gather_column *column, const char *text, uint32_t l
 
 static int find_column(struct gather *gather, uint16_t point, struct gather_column **ret_column)
 {
-    if (gather->column_of == NULL) {
-        gather->column_of = calloc(POINT_IDS, sizeof *gather->column_of);
-        if (gather->column_of == NULL) {
-            return -ENOMEM;
-        }
+    uint32_t known = gather->column_of_capacity;
+    int r = grow((void **)&gather->column_of, &gather->column_of_capacity, (size_t)point + 1,
+                 sizeof *gather->column_of);
+    if (r < 0) {
+        return r;
     }
+    memset(gather->column_of + known, 0,
+           (gather->column_of_capacity - known) * sizeof *gather->column_of);
     uint32_t *at = &gather->column_of[point];
     if (*at == 0) {
-        int r = gather_column_add(gather, point, ret_column);
+        r = gather_column_add(gather, point, ret_column);
         *at = r < 0 ? 0 : (uint32_t)gather->column_count;
         return r;
     }
@@ -176,7 +186,7 @@ static int add_reading(struct gather_column *column, const struct scan *scan,
     return r;
 }
 
-int gather_add(struct gather *gather, const struct scan *scan, uint32_t row)
+static int add_readings(struct gather *gather, const struct scan *scan, uint32_t row)
 {
     for (size_t i = 0; i < scan->count; i++) {
         const struct reading *reading = &scan->readings[i];
@@ -198,8 +208,75 @@ int gather_add(struct gather *gather, const struct scan *scan, uint32_t row)
     return 0;
 }
 
+static uint64_t head_of(const struct reading *reading)
+{
+    uint64_t head;
+    memcpy(&head, reading, sizeof head);
+    return head;
+}
+
+/* Makes ready for rows that look like this one, which was added. */
+static int expect_alike(struct gather *gather, const struct scan *scan)
+{
+    for (size_t i = 0; i < scan->count; i++) {
+        const struct reading *reading = &scan->readings[i];
+        if (i >= gather->column_count || gather->columns[i].point != reading->point ||
+            reading->kind == VALUE_NULL || reading->kind >= VALUE_TEXT) {
+            return 0;
+        }
+    }
+    int r = grow((void **)&gather->alike, &gather->alike_capacity, scan->count,
+                 sizeof *gather->alike);
+    for (size_t i = 0; r == 0 && i < scan->count; i++) {
+        struct gather_column *column = &gather->columns[i];
+        r = gather_values_reserve(column, ALIKE_ROWS);
+        gather->alike[i].head = head_of(&scan->readings[i]);
+        gather->alike[i].values = column->values + column->value_count;
+    }
+    gather->alike_count = r < 0 ? 0 : scan->count;
+    return r;
+}
+
+/* False: it looks different, and nothing is changed: what lies behind a column's values is
+ * nobody's.
+ */
+static bool add_alike(struct gather *gather, const struct scan *scan)
+{
+    uint64_t different = 0;
+    for (size_t i = 0; i < scan->count; i++) {
+        different |= head_of(&scan->readings[i]) ^ gather->alike[i].head;
+        gather->alike[i].values[gather->alike_rows] = scan->readings[i].integer;
+    }
+    gather->alike_rows += different == 0 ? 1 : 0;
+    return different == 0;
+}
+
+static void settle_alike(struct gather *gather)
+{
+    for (uint32_t i = 0; i < gather->alike_count; i++) {
+        struct gather_column *column = &gather->columns[i];
+        column->rows += gather->alike_rows;
+        column->value_count += gather->alike_rows;
+        column->runs[column->run_count - 1].rows += gather->alike_rows;
+    }
+    gather->alike_rows = 0;
+    gather->alike_count = 0;
+}
+
+int gather_add(struct gather *gather, const struct scan *scan, uint32_t row)
+{
+    if (gather->alike_count == scan->count && gather->alike_rows < ALIKE_ROWS &&
+        add_alike(gather, scan)) {
+        return 0;
+    }
+    settle_alike(gather);
+    int r = add_readings(gather, scan, row);
+    return r < 0 ? r : expect_alike(gather, scan);
+}
+
 int gather_close(struct gather *gather, uint32_t rows)
 {
+    settle_alike(gather);
     int r = 0;
     for (size_t i = 0; r == 0 && i < gather->column_count; i++) {
         r = fill_absent(&gather->columns[i], rows);

@@ -30,10 +30,23 @@ struct gather_column {
     uint32_t text_count, text_capacity;
 };
 
+/* Of reading i of the last row, which is of column i: all but its value, and where in the column
+ * the values of further such rows go. */
+struct gather_alike {
+    uint64_t head;
+    int64_t *values;
+};
+
 struct gather {
     struct gather_column *columns;
     size_t column_count, column_capacity;
-    uint32_t *column_of; /* by point id: index + 1, 0 none; 65536 entries, made on first use */
+    uint32_t *column_of; /* by point id: index + 1, 0 none */
+    uint32_t column_of_capacity;
+    /* Nearly all rows look like the one before them: they only add their values, and the columns
+     * are told of such rows together. */
+    struct gather_alike *alike;
+    uint32_t alike_count, alike_capacity; /* readings a row; 0: the last row was not of that kind */
+    uint32_t alike_rows;                  /* of which the columns do not know */
 };
 
 void gather_finish(struct gather *gather);
