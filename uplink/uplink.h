@@ -111,6 +111,8 @@ struct uplink {
     /* Required with transport_http: URL, TLS files, token, compression out of the settings. NULL:
      * the transport is of this type alone and is made from the type's own settings. */
     const struct transport_settings *(*transport_settings)(const void *settings);
+
+    const struct uplink_probe *probe; /* optional: what `uplink test` asks of it, probe/probe.h */
 };
 
 extern const struct uplink *const uplinks[];

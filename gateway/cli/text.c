@@ -138,9 +138,9 @@ void text_sparkline(struct buffer *b, const double *values, size_t count)
     }
 }
 
-void text_wrap(FILE *out, size_t indent, enum tone tone, const char *text)
+void text_wrap_behind(FILE *out, size_t indent, enum tone tone, const char *text)
 {
-    size_t columns = text_columns();
+    size_t columns = text_columns(), first = 0;
     size_t width = (columns > indent + 20 ? columns : 80) - indent;
     while (*text != '\0') {
         size_t len = strlen(text), cut = len;
@@ -149,9 +149,16 @@ void text_wrap(FILE *out, size_t indent, enum tone tone, const char *text)
             }
             cut = cut > 0 ? cut : strcspn(text, " ");
         }
-        fprintf(out, "%*s%s%.*s%s\n", (int)indent, "", tone != TONE_PLAIN ? tone_code(tone) : "",
+        fprintf(out, "%*s%s%.*s%s\n", (int)first, "", tone != TONE_PLAIN ? tone_code(tone) : "",
                 (int)cut, text, tone != TONE_PLAIN ? tone_code(TONE_PLAIN) : "");
         text += cut;
         text += strspn(text, " ");
+        first = indent;
     }
+}
+
+void text_wrap(FILE *out, size_t indent, enum tone tone, const char *text)
+{
+    fprintf(out, "%*s", text[0] != '\0' ? (int)indent : 0, "");
+    text_wrap_behind(out, indent, tone, text);
 }

@@ -56,6 +56,8 @@ void text_sparkline(struct buffer *b, const double *values, size_t count);
 
 /* Prints a text broken at blanks, each line indented; as wide as the terminal, or 80 columns. */
 void text_wrap(FILE *out, size_t indent, enum tone tone, const char *text);
+/* The same behind something of `indent` columns that stands on the first line already. */
+void text_wrap_behind(FILE *out, size_t indent, enum tone tone, const char *text);
 
 /* Copies foreign text, control characters shown as '?', so that no device can paint the screen. */
 void text_clean(struct buffer *b, const char *text);

@@ -16,6 +16,9 @@ from botocore.credentials import Credentials
 
 NOT_SIGNED = {"expect", "user-agent", "authorization", "content-length", "accept", "connection"}
 
+DESCRIPTIONS = {"Timestream_20181101.DescribeTable", "DynamoDB_20120810.DescribeTable",
+                "Kinesis_20131202.DescribeStreamSummary", "AmazonSQS.GetQueueAttributes"}
+
 
 class Refusal(Exception):
     """An error reply: its status, __type and message, and further members of the body."""
@@ -39,6 +42,7 @@ class FakeAws:
         self.refuse = lambda what: None  # of a record's data: why it is refused for good
         self.calls, self.problems, self.provided = [], [], 0
         self.cache_minutes, self.life_s = 1440, 3600
+        self.resources, self.takes_late = None, True  # what describing tells; None: all there
         self.server = make_server(self, port, context)
         self.port = self.server.server_address[1]
         self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
@@ -76,10 +80,13 @@ class FakeAws:
                    "Timestream_20181101.WriteRecords": self.write_records,
                    "DynamoDB_20120810.BatchWriteItem": self.batch_write_item,
                    "Kinesis_20131202.PutRecords": self.put_records,
-                   "AmazonSQS.SendMessageBatch": self.send_message_batch}.get(operation)
+                   "AmazonSQS.SendMessageBatch": self.send_message_batch}.get(
+                       operation, self.describe if operation in DESCRIPTIONS else None)
             if act is None:
                 raise Refusal(400, "UnknownOperationException", operation)
             with self.lock:
+                if act == self.describe:
+                    return 200, {}, json.dumps(self.describe(operation, json.loads(body)))
                 return 200, {}, json.dumps(act(json.loads(body)))
         except Refusal as refusal:
             return refusal.status, refusal.headers, json.dumps(refusal.body)
@@ -151,6 +158,29 @@ class FakeAws:
         return {"credentials": {"accessKeyId": self.keys[0], "secretAccessKey": self.keys[1],
                                 "sessionToken": self.token,
                                 "expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ")}}
+
+    # -- what only describes --
+
+    def describe(self, operation, request):
+        """As the models have it; `resources` names what exists, by the request's members."""
+        name = tuple(value for value in request.values() if isinstance(value, str))
+        if self.resources is not None and name not in self.resources:
+            raise Refusal(400, "ResourceNotFoundException", "Requested resource not found")
+        if operation.startswith("Timestream"):
+            return {"Table": {"TableName": name[-1], "DatabaseName": name[0],
+                              "TableStatus": "ACTIVE",
+                              "RetentionProperties": {"MemoryStoreRetentionPeriodInHours": 6,
+                                                      "MagneticStoreRetentionPeriodInDays": 73000},
+                              "MagneticStoreWriteProperties": {
+                                  "EnableMagneticStoreWrites": self.takes_late}}}
+        if operation.startswith("DynamoDB"):
+            return {"Table": {"TableName": name[0], "TableStatus": "ACTIVE", "KeySchema": [
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "ts", "KeyType": "RANGE"}]}}
+        if operation.startswith("Kinesis"):
+            return {"StreamDescriptionSummary": {"StreamName": name[0], "StreamStatus": "ACTIVE",
+                                                 "OpenShardCount": 2}}
+        return {"Attributes": {"ApproximateNumberOfMessages": str(len(self.sqs))}}
 
     # -- Timestream --
 

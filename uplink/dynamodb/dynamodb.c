@@ -62,12 +62,14 @@ const struct config_table dynamodb_config_table = {
     .check = check,
 };
 
+const struct aws_service dynamodb_service = {
+    .signing_name = "dynamodb", .host = "dynamodb", .chunked = true};
+
 static int create(const void *settings, const char *gateway, size_t parallel, void **ret_state)
 {
-    static const struct aws_service service = {
-        .signing_name = "dynamodb", .host = "dynamodb", .chunked = true};
-    return aws_transport_create(&service, &((const struct dynamodb_settings *)settings)->aws,
-                                gateway, parallel, ret_state);
+    return aws_transport_create(&dynamodb_service,
+                                &((const struct dynamodb_settings *)settings)->aws, gateway,
+                                parallel, ret_state);
 }
 
 static const struct transport transport_dynamodb = AWS_TRANSPORT("dynamodb", create);
@@ -80,4 +82,5 @@ const struct uplink uplink_dynamodb = {
     .encode = dynamodb_encode,
     .judge = dynamodb_judge,
     .transport = &transport_dynamodb,
+    .probe = &dynamodb_probe,
 };

@@ -44,4 +44,6 @@ int dynamodb_encode(const void *settings, const struct batch *batch,
 void dynamodb_judge(const void *settings, const struct batch *batch,
                     const struct uplink_reply *reply, struct uplink_verdict *ret_verdict);
 
+extern const struct aws_service dynamodb_service;
+extern const struct uplink_probe dynamodb_probe;
 extern const struct uplink uplink_dynamodb;

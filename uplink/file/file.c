@@ -134,4 +134,5 @@ const struct uplink uplink_file = {
     .encode = encode,
     .judge = judge,
     .transport = &transport_file,
+    .probe = &file_probe,
 };

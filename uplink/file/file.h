@@ -69,4 +69,5 @@ must_check int file_pack_step(struct file_packer *p, const char *path);
 void file_pack_stop(struct file_packer *p);
 
 extern const struct transport transport_file;
+extern const struct uplink_probe file_probe;
 extern const struct uplink uplink_file;

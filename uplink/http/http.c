@@ -122,4 +122,5 @@ const struct uplink uplink_http = {
     .judge = http_judge,
     .transport = &transport_http,
     .transport_settings = transport_settings,
+    .probe = &http_probe,
 };

@@ -33,4 +33,5 @@ void http_write_idempotency_key(const struct batch *batch, struct buffer *header
 void http_judge(const void *settings, const struct batch *batch, const struct uplink_reply *reply,
                 struct uplink_verdict *ret_verdict);
 
+extern const struct uplink_probe http_probe;
 extern const struct uplink uplink_http;

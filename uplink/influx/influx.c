@@ -212,4 +212,5 @@ const struct uplink uplink_influx = {
     .judge = influx_judge,
     .transport = &transport_http,
     .transport_settings = transport_settings,
+    .probe = &influx_probe,
 };

@@ -41,4 +41,5 @@ must_check int influx_encode_lines(const char *measurement, const struct batch *
 void influx_judge(const void *settings, const struct batch *batch, const struct uplink_reply *reply,
                   struct uplink_verdict *ret_verdict);
 
+extern const struct uplink_probe influx_probe;
 extern const struct uplink uplink_influx;

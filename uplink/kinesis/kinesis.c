@@ -35,10 +35,11 @@ const struct config_table kinesis_config_table = {
     .check = check,
 };
 
+const struct aws_service kinesis_service = {.signing_name = "kinesis", .host = "kinesis"};
+
 static int create(const void *settings, const char *gateway, size_t parallel, void **ret_state)
 {
-    static const struct aws_service service = {.signing_name = "kinesis", .host = "kinesis"};
-    return aws_transport_create(&service, &((const struct kinesis_settings *)settings)->aws,
+    return aws_transport_create(&kinesis_service, &((const struct kinesis_settings *)settings)->aws,
                                 gateway, parallel, ret_state);
 }
 
@@ -156,4 +157,5 @@ const struct uplink uplink_kinesis = {
     .encode = encode,
     .judge = judge,
     .transport = &transport_kinesis,
+    .probe = &kinesis_probe,
 };

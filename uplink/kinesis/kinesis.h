@@ -16,4 +16,6 @@ enum {
     KINESIS_REQUEST_MAX = 5 * 1024 * 1024, /* of all records, before they are written as text */
 };
 
+extern const struct aws_service kinesis_service;
+extern const struct uplink_probe kinesis_probe;
 extern const struct uplink uplink_kinesis;

@@ -214,4 +214,5 @@ const struct uplink uplink_mqtt = {
     .encode = mqtt_encode,
     .judge = mqtt_judge,
     .transport = &transport_mqtt,
+    .probe = &mqtt_probe,
 };

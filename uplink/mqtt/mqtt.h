@@ -105,4 +105,5 @@ const char *mqtt_link_why(const struct mqtt_link *link, int *ret_reason, bool *r
 const char *mqtt_reason_words(int reason);
 
 extern const struct transport transport_mqtt;
+extern const struct uplink_probe mqtt_probe;
 extern const struct uplink uplink_mqtt;

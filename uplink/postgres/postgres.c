@@ -154,4 +154,5 @@ const struct uplink uplink_postgres = {
     .encode = encode,
     .judge = postgres_judge,
     .transport = &transport_postgres,
+    .probe = &postgres_probe,
 };

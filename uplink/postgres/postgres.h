@@ -84,4 +84,5 @@ int postgres_session_fd(const struct postgres_session *s);
 void postgres_session_close(struct postgres_session *s);
 
 extern const struct transport transport_postgres;
+extern const struct uplink_probe postgres_probe;
 extern const struct uplink uplink_postgres;

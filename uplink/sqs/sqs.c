@@ -34,11 +34,12 @@ const struct config_table sqs_config_table = {
     .check = check,
 };
 
+const struct aws_service sqs_service = {.signing_name = "sqs", .host = "sqs"};
+
 static int create(const void *settings, const char *gateway, size_t parallel, void **ret_state)
 {
-    static const struct aws_service service = {.signing_name = "sqs", .host = "sqs"};
-    return aws_transport_create(&service, &((const struct sqs_settings *)settings)->aws, gateway,
-                                parallel, ret_state);
+    return aws_transport_create(&sqs_service, &((const struct sqs_settings *)settings)->aws,
+                                gateway, parallel, ret_state);
 }
 
 static const struct transport transport_sqs = AWS_TRANSPORT("sqs", create);
@@ -191,4 +192,5 @@ const struct uplink uplink_sqs = {
     .encode = encode,
     .judge = judge,
     .transport = &transport_sqs,
+    .probe = &sqs_probe,
 };

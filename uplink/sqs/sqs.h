@@ -17,4 +17,6 @@ enum {
     SQS_REQUEST_MAX = 1024 * 1024,
 };
 
+extern const struct aws_service sqs_service;
+extern const struct uplink_probe sqs_probe;
 extern const struct uplink uplink_sqs;

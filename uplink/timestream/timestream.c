@@ -62,16 +62,18 @@ const struct config_table timestream_config_table = {
     .check = check,
 };
 
+const struct aws_service timestream_service = {
+    .signing_name = "timestream",
+    .host = "ingest.timestream",
+    .discovery_target = "X-Amz-Target: Timestream_20181101.DescribeEndpoints",
+    .content_type = "application/x-amz-json-1.0",
+};
+
 static int create(const void *settings, const char *gateway, size_t parallel, void **ret_state)
 {
-    static const struct aws_service service = {
-        .signing_name = "timestream",
-        .host = "ingest.timestream",
-        .discovery_target = "X-Amz-Target: Timestream_20181101.DescribeEndpoints",
-        .content_type = "application/x-amz-json-1.0",
-    };
-    return aws_transport_create(&service, &((const struct timestream_settings *)settings)->aws,
-                                gateway, parallel, ret_state);
+    return aws_transport_create(&timestream_service,
+                                &((const struct timestream_settings *)settings)->aws, gateway,
+                                parallel, ret_state);
 }
 
 static const struct transport transport_timestream = AWS_TRANSPORT("timestream", create);
@@ -84,4 +86,5 @@ const struct uplink uplink_timestream = {
     .encode = timestream_encode,
     .judge = timestream_judge,
     .transport = &transport_timestream,
+    .probe = &timestream_probe,
 };

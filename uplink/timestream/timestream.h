@@ -31,4 +31,6 @@ int timestream_encode(const void *settings, const struct batch *batch,
 void timestream_judge(const void *settings, const struct batch *batch,
                       const struct uplink_reply *reply, struct uplink_verdict *ret_verdict);
 
+extern const struct aws_service timestream_service;
+extern const struct uplink_probe timestream_probe;
 extern const struct uplink uplink_timestream;
