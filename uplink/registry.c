@@ -2,6 +2,7 @@
 #include "uplink/file/file.h"
 #include "uplink/http/http.h"
 #include "uplink/influx/influx.h"
+#include "uplink/kafka/kafka.h"
 #include "uplink/kinesis/kinesis.h"
 #include "uplink/mqtt/mqtt.h"
 #include "uplink/postgres/postgres.h"
@@ -16,6 +17,7 @@ const struct uplink *const uplinks[] = {
     &uplink_file,
     &uplink_http,
     &uplink_influx,
+    &uplink_kafka,
     &uplink_kinesis,
     &uplink_mqtt,
     &uplink_postgres,

@@ -77,12 +77,13 @@ class Process:
         self.name, self.argv, self.popen = name, [str(word) for word in argv], None
         self.log_path = os.path.join(folder, name + ".log")
         self.environment = dict(os.environ, **(environment or {}))
+        self.stdin = subprocess.DEVNULL
 
     def start(self):
         assert not self.alive(), f"{self.name} runs already"
         with open(self.log_path, "ab") as log:
             self.mark = log.tell()
-            self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log,
+            self.popen = subprocess.Popen(self.argv, stdin=self.stdin, stdout=log,
                                           stderr=log, env=self.environment,
                                           preexec_fn=die_with_parent)
         running.append(self)

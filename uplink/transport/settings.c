@@ -7,7 +7,7 @@
 
 const char *const transport_compress_choices[] = {"none", "gzip", "zstd", NULL};
 
-static bool is_loopback(const char *host)
+bool transport_is_loopback(const char *host)
 {
     struct in_addr v4;
     if (inet_pton(AF_INET, host, &v4) == 1) {
@@ -27,7 +27,7 @@ static int check_parts(CURLU *parts)
     } else if (strcmp(scheme, "https") == 0) {
         r = 0;
     } else if (strcmp(scheme, "http") == 0) {
-        r = is_loopback(host) ? 0 : -EPERM;
+        r = transport_is_loopback(host) ? 0 : -EPERM;
     }
     curl_free(scheme);
     curl_free(host);

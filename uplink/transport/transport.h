@@ -59,6 +59,9 @@ extern const struct transport transport_http; /* libcurl multi, transport/http_c
  * "localhost". -EINVAL: it is no URL or another scheme, -EPERM: plain http leaves this machine. */
 must_check int transport_url_check(const char *url);
 
+/* 127.0.0.0/8, [::1] or localhost. */
+bool transport_is_loopback(const char *host);
+
 /* For config_table.check of a type: complains about the keys below as a whole. */
 void transport_settings_check(const struct transport_settings *settings,
                               struct config_errors *errors);

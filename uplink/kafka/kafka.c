@@ -1,0 +1,214 @@
+#include "uplink/kafka/kafka.h"
+
+#define KEY(field) offsetof(struct kafka_settings, field)
+
+static const char *const sasl_choices[] = {"none", "plain", "scram-sha-256", "scram-sha-512", NULL};
+static const char *const stamp_choices[] = {"sent", "scan", NULL};
+
+static const struct config_key keys[] = {
+    {
+        .name = "brokers",
+        .type = CONFIG_LIST,
+        .offset = KEY(brokers),
+        .required = true,
+        .example = "kafka1.example.com:9093 kafka2.example.com:9093",
+        .help = "brokers to ask first, HOST:PORT; they name all others of the cluster",
+    },
+    {
+        .name = "topic",
+        .type = CONFIG_TEXT,
+        .offset = KEY(topic),
+        .fallback = "windrow.{stream}",
+        .help = "where messages go; {gateway}, {stream} and {device} are filled in",
+    },
+    {
+        .name = "format",
+        .type = CONFIG_CHOICE,
+        .offset = KEY(format),
+        .fallback = "telemetry",
+        .choices = message_form_choices,
+        .help = "what a message holds: one scan, one record of format = batch, or many of a device",
+    },
+    {
+        .name = "timestamp",
+        .type = CONFIG_CHOICE,
+        .offset = KEY(stamp),
+        .fallback = "sent",
+        .choices = stamp_choices,
+        .help = "a message's time; with scan the topic's retention may drop a backlog at once",
+    },
+    {
+        .name = "client_id",
+        .type = CONFIG_TEXT,
+        .offset = KEY(client_id),
+        .example = "borssele-1",
+        .help = "who we are in the brokers' logs and quotas; default: the gateway's name",
+    },
+    {
+        .name = "tls",
+        .type = CONFIG_BOOL,
+        .offset = KEY(tls),
+        .fallback = "yes",
+        .help = "no is taken for loopback addresses only",
+    },
+    {
+        .name = "sasl",
+        .type = CONFIG_CHOICE,
+        .offset = KEY(sasl),
+        .fallback = "none",
+        .choices = sasl_choices,
+        .help = "how user and password_file are shown to the brokers",
+    },
+    {
+        .name = "user",
+        .type = CONFIG_TEXT,
+        .offset = KEY(user),
+        .example = "windrow",
+        .help = "user, with sasl",
+    },
+    {
+        .name = "password_file",
+        .type = CONFIG_SECRET_FILE,
+        .offset = KEY(password),
+        .example = "/etc/windrow/kafka",
+        .help = "file with the user's password",
+    },
+    {
+        .name = "ca_file",
+        .type = CONFIG_FILE,
+        .offset = KEY(ca_file),
+        .example = "/etc/windrow/ca.pem",
+        .help = "certificates that may vouch for the brokers, instead of the system's",
+    },
+    {
+        .name = "crl_file",
+        .type = CONFIG_FILE,
+        .offset = KEY(crl_file),
+        .example = "/etc/windrow/crl.pem",
+        .help = "revoked certificates",
+    },
+    {
+        .name = "cert_file",
+        .type = CONFIG_FILE,
+        .offset = KEY(cert_file),
+        .example = "/etc/windrow/gw.pem",
+        .help = "this gateway's certificate (mutual TLS)",
+    },
+    {
+        .name = "key_file",
+        .type = CONFIG_PRIVATE_FILE,
+        .offset = KEY(key_file),
+        .example = "/etc/windrow/gw.key",
+        .help = "the key of cert_file, without a passphrase",
+    },
+    {
+        .name = "compress",
+        .type = CONFIG_CHOICE,
+        .offset = KEY(compress),
+        .fallback = "zstd",
+        .choices = transport_compress_choices,
+        .help = "compression of batches of messages; zstd needs Kafka 2.1",
+    },
+    {
+        .name = "inflight",
+        .type = CONFIG_INT,
+        .offset = KEY(inflight),
+        .fallback = "10000",
+        .min = 1,
+        .max = KAFKA_INFLIGHT_MAX,
+        .help = "messages that the cluster has not yet acknowledged",
+    },
+    {
+        .name = "max_message",
+        .type = CONFIG_SIZE,
+        .offset = KEY(max_message),
+        .fallback = "960 KiB",
+        .min = 4096,
+        .max = KAFKA_REQUEST_MAX / 2.0,
+        .help = "largest message, and batch of them; at most the topic's max.message.bytes",
+    },
+    {
+        .name = "timeout",
+        .type = CONFIG_DURATION,
+        .offset = KEY(timeout_ms),
+        .fallback = "60 s",
+        .min = 1000,
+        .max = 300000,
+        .help = "longest wait for the next acknowledgement",
+    },
+    {
+        .name = "connect_timeout",
+        .type = CONFIG_DURATION,
+        .offset = KEY(connect_timeout_ms),
+        .fallback = "10 s",
+        .min = 1000,
+        .max = 120000,
+        .help = "longest time for connection and TLS handshake, and for a broker to come back",
+    },
+};
+
+/* HOST, HOST:PORT, [V6] or [V6]:PORT; what is no such thing counts as somewhere else. */
+static bool is_loopback(const char *broker)
+{
+    char host[64];
+    size_t len = broker[0] == '[' ? strcspn(broker, "]") + 1 : strcspn(broker, ":");
+    if (len >= sizeof host) {
+        return false;
+    }
+    memcpy(host, broker, len);
+    host[len] = '\0';
+    return transport_is_loopback(host);
+}
+
+static void check_brokers(const struct kafka_settings *s, struct config_errors *errors)
+{
+    for (size_t i = 0; i < s->brokers.count; i++) {
+        const char *broker = s->brokers.items[i];
+        if (strpbrk(broker, ",/@") != NULL) {
+            config_complain(errors, "brokers", "'%.80s' is no HOST:PORT", broker);
+        } else if (!s->tls && !is_loopback(broker)) {
+            config_complain(errors, "tls", "'%.80s' is not on this machine: tls = yes is needed",
+                            broker);
+        }
+    }
+}
+
+static void check(const void *settings, struct config_errors *errors)
+{
+    const struct kafka_settings *s = settings;
+    check_brokers(s, errors);
+    const char *fault = kafka_topic_fault(s->topic);
+    if (fault != NULL) {
+        config_complain(errors, "topic", "'%.80s' %s", s->topic, fault);
+    }
+    if ((s->cert_file != NULL) != (s->key_file != NULL)) {
+        config_complain(errors, s->cert_file != NULL ? "cert_file" : "key_file", "needs %s, too",
+                        s->cert_file != NULL ? "key_file" : "cert_file");
+    }
+    bool sasl = s->sasl != KAFKA_NO_SASL;
+    if (sasl && (s->user == NULL || s->password.path == NULL)) {
+        config_complain(errors, "sasl", "needs user and password_file, too");
+    } else if (!sasl && (s->user != NULL || s->password.path != NULL)) {
+        config_complain(errors, s->user != NULL ? "user" : "password_file",
+                        "is of no use without sasl");
+    }
+}
+
+static const struct config_table table = {
+    .section = "uplink",
+    .variant = "kafka",
+    .size = sizeof(struct kafka_settings),
+    .keys = keys,
+    .key_count = ARRAY_SIZE(keys),
+    .check = check,
+};
+
+const struct uplink uplink_kafka = {
+    .name = "kafka",
+    .table = &table,
+    .max_records = UPLINK_BATCH_RECORDS_MAX,
+    .max_bytes = KAFKA_REQUEST_MAX,
+    .encode = kafka_encode,
+    .judge = kafka_judge,
+    .transport = &transport_kafka,
+};
