@@ -28,6 +28,14 @@ static void insert(struct labels *l, const char *key, const char *value)
     l->list[at] = (struct label){key, value};
 }
 
+int64_t labels_time_ns(const struct scan *scan)
+{
+    enum { NS_PER_MS = 1000000 };
+    const int64_t most = INT64_MAX / NS_PER_MS - 1; /* the year 2262 */
+    int64_t ms = scan->time_ms > most ? most : scan->time_ms < -most ? -most : scan->time_ms;
+    return ms * NS_PER_MS + (int64_t)(scan->seq % NS_PER_MS);
+}
+
 void labels_init(struct labels *l, const struct batch *batch, const struct batch_record *record)
 {
     const struct store_names *names = record->names;
@@ -64,4 +72,32 @@ bool labels_taken(const struct labels *l, const char *name)
         }
     }
     return is_own(name);
+}
+
+static bool is_point(const struct store_names *names, const char *text)
+{
+    for (size_t i = 0; i < names->point_count; i++) {
+        if (names->points[i].name != NULL && strcmp(names->points[i].name, text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void labels_column(const struct labels *l, const struct store_names *names, const char *name,
+                   const char *suffix, char ret_column[LABELS_NAME_MAX])
+{
+    enum { MORE_MAX = 32 };
+    int n = snprintf(ret_column, LABELS_NAME_MAX - MORE_MAX, "%s%s", name, suffix);
+    size_t len = n < LABELS_NAME_MAX - MORE_MAX ? (size_t)n : LABELS_NAME_MAX - MORE_MAX - 1;
+    bool value = suffix[0] == '\0'; /* a point may be called as itself, but like no other */
+    for (size_t more = 0; more < MORE_MAX; more++) {
+        bool taken = labels_taken(l, ret_column) ||
+                     ((more > 0 || !value) && is_point(names, ret_column));
+        if (!taken) {
+            return;
+        }
+        ret_column[len++] = '_';
+        ret_column[len] = '\0';
+    }
 }

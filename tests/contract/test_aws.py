@@ -64,7 +64,7 @@ def test_every_reading_is_in_timestream(gateway, aws):
     assert_all_there(gateway, aws)
     assert aws.called("Timestream_20181101.DescribeEndpoints") == 1
     dimensions, when, measure = next(iter(aws.timestream))
-    assert dict(dimensions)["gateway"] == "gateway" and len(when) == 13 and measure == "readings"
+    assert dict(dimensions)["gateway"] == "gateway" and len(when) == 19 and measure == "readings"
     assert {key for key, _ in dimensions} == {"device", "gateway", "store", "stream"}
 
 

@@ -69,9 +69,9 @@ static void test_timestream_record(void **state)
         "{\"DatabaseName\":\"wind\",\"TableName\":\"readings\",\"CommonAttributes\":{"
         "\"Dimensions\":[{\"Name\":\"gateway\",\"Value\":\"borssele-1\"},"
         "{\"Name\":\"store\",\"Value\":\"9f2c61d07a3b\"},{\"Name\":\"stream\",\"Value\":\"raw\"}],"
-        "\"MeasureValueType\":\"MULTI\",\"TimeUnit\":\"MILLISECONDS\",\"Version\":1},\"Records\":["
+        "\"MeasureValueType\":\"MULTI\",\"TimeUnit\":\"NANOSECONDS\",\"Version\":1},\"Records\":["
         "{\"Dimensions\":[{\"Name\":\"device\",\"Value\":\"t01\"},"
-        "{\"Name\":\"type\",\"Value\":\"V90\"}],\"Time\":\"1769855400000\","
+        "{\"Name\":\"type\",\"Value\":\"V90\"}],\"Time\":\"1769855400000018231\","
         "\"MeasureName\":\"readings\",\"MeasureValues\":["
         "{\"Name\":\"seq\",\"Type\":\"BIGINT\",\"Value\":\"18231\"},"
         "{\"Name\":\"wind_speed\",\"Type\":\"DOUBLE\",\"Value\":\"8.42\"},"
@@ -227,12 +227,13 @@ static void test_dynamodb_items(void **state)
         .point = 1, .kind = VALUE_NULL, .quality = QUALITY_BAD_TIMEOUT};
     s->readings[2] = (struct reading){.point = 2, .kind = VALUE_REAL, .real = 1e300};
     const char *text = encode(b, &uplink_dynamodb, &dynamodb);
-    assert_non_null(
-        strstr(text, "{\"RequestItems\":{\"readings\":[{\"PutRequest\":{\"Item\":{"
-                     "\"pk\":{\"S\":\"borssele#t01.wind_speed\"},\"ts\":{\"N\":\"1769855400.25\"},"
-                     "\"value\":{\"N\":\"8.42\"},\"gateway\":{\"S\":\"borssele-1\"},"
-                     "\"store\":{\"S\":\"9f2c61d07a3b\"},\"stream\":{\"S\":\"raw\"},"
-                     "\"seq\":{\"N\":\"5\"},\"expires_at\":{\"N\":\"1769859000\"}}}}"));
+    assert_non_null(strstr(
+        text,
+        "{\"RequestItems\":{\"readings\":[{\"PutRequest\":{\"Item\":{"
+        "\"pk\":{\"S\":\"borssele#t01.wind_speed\"},\"ts\":{\"N\":\"1769855400.250000000000005\"},"
+        "\"value\":{\"N\":\"8.42\"},\"gateway\":{\"S\":\"borssele-1\"},"
+        "\"store\":{\"S\":\"9f2c61d07a3b\"},\"stream\":{\"S\":\"raw\"},"
+        "\"seq\":{\"N\":\"5\"},\"expires_at\":{\"N\":\"1769859000\"}}}}"));
     assert_non_null(strstr(text, "\"value\":{\"NULL\":true},\"quality\":{\"S\":\"bad:timeout\"}"));
     assert_non_null(strstr(text, "\"value\":{\"S\":\"1e+300\"}"));
     assert_null(strchr(text, '\n'));
@@ -249,9 +250,68 @@ static void test_dynamodb_chunks(void **state)
     assert_true(at.record == 0 && at.reading == 25);
     at = dynamodb_chunk_end(&b->batch, at);
     assert_true(dynamodb_at_end(&b->batch, at)); /* 25..29 and 0..9 are other points */
-    cloud_add(b, cloud_scan(8, 3, 0, 5), &t02);
+    cloud_add(b, cloud_scan(8, 2, 0, 5), &t02);  /* the very same once more */
     at = dynamodb_chunk_end(&b->batch, (struct dynamodb_place){1, 0});
     assert_true(at.record == 2 && at.reading == 0);
+}
+
+/* Two scans of one millisecond are two items, and each of them the same one whatever batch it is
+ * in: the seq stands behind the milliseconds. */
+static void test_one_millisecond_holds_many_scans(void **state)
+{
+    struct cloud_batch *b = *state;
+    cloud_add(b, cloud_scan(7, 18231, 1769855400250, 1), &t01);
+    cloud_add(b, cloud_scan(7, 18232, 1769855400250, 1), &t01);
+    const char *text = encode(b, &uplink_dynamodb, &dynamodb);
+    assert_non_null(strstr(text, "\"ts\":{\"N\":\"1769855400.250000000018231\"}"));
+    assert_non_null(strstr(text, "\"ts\":{\"N\":\"1769855400.250000000018232\"}"));
+    assert_null(strchr(text, '\n')); /* one request */
+    text = encode(b, &uplink_timestream, &timestream);
+    assert_non_null(strstr(text, "\"Time\":\"1769855400250018231\""));
+    assert_non_null(strstr(text, "\"Time\":\"1769855400250018232\""));
+    b->batch.records++;
+    b->batch.count = 1;
+    assert_non_null(strstr(encode(b, &uplink_timestream, &timestream), "\"1769855400250018232\""));
+    b->batch.records--;
+    b->batch.count = 2;
+    b->scans[0]->time_ms = INT64_MAX; /* a pushed time may be anything */
+    b->scans[1]->time_ms = -5;
+    assert_non_null(strstr(encode(b, &uplink_timestream, &timestream), "\"Time\":\"-4981768\""));
+    assert_non_null(strstr(encode(b, &uplink_dynamodb, &dynamodb), "\"ts\":{\"N\":\"-0.005\"}"));
+}
+
+/* A point that is called like another one's quality, or like a dimension made unlike one. */
+static void test_timestream_names_do_not_collide(void **state)
+{
+    struct cloud_batch *b = *state;
+    static const struct store_point_name clash[] = {
+        {"power", "", 5},           {"power_quality", "", 13},
+        {"power_quality_", "", 14}, {"device", "", 6},
+        {"device_", "", 7},         {"measure_name", "", 12},
+        {"seq_quality", "", 11},    {"seq", "", 3}};
+    static const struct store_names names = {"t01", "{\"type\":\"V90\"}", 8, clash};
+    struct scan *s = cloud_add(b, cloud_scan(7, 1, 5, 8), &names);
+    for (size_t i = 0; i < 8; i++) {
+        s->readings[i].quality = QUALITY_UNCERTAIN;
+    }
+    json_t *body = json_loads(encode(b, &uplink_timestream, &timestream), 0, NULL);
+    const json_t *record = json_array_get(json_object_get(body, "Records"), 0);
+    const json_t *measures = json_object_get(record, "MeasureValues");
+    json_t *seen = json_object();
+    for (size_t i = 0; i < json_array_size(measures); i++) {
+        const char *name = json_string_value(json_object_get(json_array_get(measures, i), "Name"));
+        json_object_set_new(seen, name, json_true());
+    }
+    assert_int_equal(json_array_size(measures), 17);
+    assert_int_equal(json_object_size(seen), 17);
+    static const char *const expected[] = {"power",         "power_quality", "power_quality_",
+                                           "device_",       "device__",      "power_quality__",
+                                           "measure_name_", "seq_"};
+    for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
+        assert_non_null(json_object_get(seen, expected[i]));
+    }
+    json_decref(seen);
+    json_decref(body);
 }
 
 static void test_dynamodb_replies(void **state)
@@ -418,6 +478,8 @@ int main(void)
         T(test_sqs),
         T(test_dynamodb_items),
         T(test_dynamodb_chunks),
+        T(test_one_millisecond_holds_many_scans),
+        T(test_timestream_names_do_not_collide),
         T(test_dynamodb_replies),
         T(test_dynamodb_refuses_the_rest_of_one_scan),
         cmocka_unit_test(test_credentials_file),

@@ -1,8 +1,10 @@
 /* dynamodb.h - the inside of type `dynamodb`: BatchWriteItem of Amazon DynamoDB.
  *
  * Pure, any thread. A reading is an item: partition key "USER#DEVICE.POINT", sort key seconds with
- * decimals, value, quality, identity and, where wanted, expires_at. A put overwrites, so a repeat
- * changes nothing. A request takes 25 items, so the body is chunks (aws.h), each a request. */
+ * decimals, value, quality, identity and, where wanted, expires_at. Behind the milliseconds the
+ * sort key has twelve digits of the seq: two scans of one millisecond are two items, and a repeat
+ * is the same one, which a put overwrites with itself. packaging/cloud writes the same keys. A
+ * request takes 25 items, so the body is chunks (aws.h), each a request. */
 #pragma once
 
 #include "uplink/aws/aws.h"
@@ -33,7 +35,7 @@ static inline bool dynamodb_at_end(const struct batch *batch, struct dynamodb_pl
 struct dynamodb_place dynamodb_chunk_end(const struct batch *batch, struct dynamodb_place from);
 struct dynamodb_place dynamodb_next(const struct batch *batch, struct dynamodb_place place);
 
-/* Appends the keys' texts without quotes: "USER#DEVICE.POINT", and 1769855400.25. */
+/* Appends the keys' texts without quotes: "USER#DEVICE.POINT", and 1769855400.250000000018231. */
 void dynamodb_write_partition(const struct dynamodb_settings *settings, const struct batch *batch,
                               struct dynamodb_place place, struct buffer *out);
 void dynamodb_write_sort(const struct batch *batch, struct dynamodb_place place,

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <math.h>
 
+static const uint64_t SEQ_DIGITS = UINT64_C(1000000000000); /* twelve decimals */
+
 static const struct reading *reading_at(const struct batch *batch, struct dynamodb_place place)
 {
     return record_reading(&batch->records[place.record], place.reading);
@@ -23,6 +25,7 @@ static bool same_key(const struct batch *batch, struct dynamodb_place a, struct 
 {
     const struct batch_record *x = &batch->records[a.record], *y = &batch->records[b.record];
     return x->names == y->names && x->scan->time_ms == y->scan->time_ms &&
+           x->scan->seq == y->scan->seq &&
            reading_at(batch, a)->point == reading_at(batch, b)->point;
 }
 
@@ -60,8 +63,13 @@ void dynamodb_write_partition(const struct dynamodb_settings *settings, const st
 
 void dynamodb_write_sort(const struct batch *batch, struct dynamodb_place place, struct buffer *out)
 {
-    int64_t time_ms = batch->records[place.record].scan->time_ms;
-    decimal_write(out, (struct decimal){time_ms, -3});
+    const struct scan *scan = batch->records[place.record].scan;
+    if (scan->time_ms < 0) { /* before 1970: no scan of ours, and digits would count backwards */
+        decimal_write(out, (struct decimal){scan->time_ms, -3});
+        return;
+    }
+    buffer_printf(out, "%lld.%03d%012llu", (long long)(scan->time_ms / 1000),
+                  (int)(scan->time_ms % 1000), (unsigned long long)(scan->seq % SEQ_DIGITS));
 }
 
 /* A number of DynamoDB has 38 digits and lies within 1E-130 .. 9.9E+125. */

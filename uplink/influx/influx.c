@@ -151,7 +151,7 @@ int influx_write_path(const struct influx_settings *s, char *path, size_t size)
         buffer_add_text(&text, paths[s->version] + (given != NULL ? 1 : 0));
     }
     char mark = given != NULL && strchr(given, '?') != NULL ? '&' : '?';
-    add_parameter(&text, mark, "precision", s->version == INFLUX_V3 ? "millisecond" : "ms");
+    add_parameter(&text, mark, "precision", s->version == INFLUX_V3 ? "nanosecond" : "ns");
     add_parameter(&text, '&', "org", s->org);
     add_parameter(&text, '&', "bucket", s->bucket);
     add_parameter(&text, '&', "db", s->db);

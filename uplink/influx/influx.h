@@ -2,10 +2,11 @@
  * InfluxDB), VictoriaMetrics and whoever else speaks it.
  *
  * Pure, any thread. One scan is one line: tags device, gateway, store, stream and those of the
- * device, window_s for an aggregate; fields seq (an integer) and one a point; milliseconds. Numbers
- * are always floats, because the first value decides a field's type for ever. A reading without a
- * value has no field of its own; every reading that is not good has a text field NAME_quality. The
- * same measurement, tags and time are the same row: a repeat overwrites itself. */
+ * device, window_s for an aggregate; fields seq (an integer) and one a point; nanoseconds, of which
+ * the last six digits tell scans of one millisecond apart (labels.h). Numbers are always floats,
+ * because the first value decides a field's type for ever. A reading without a value has no field
+ * of its own; every reading that is not good has a text field NAME_quality. The same measurement,
+ * tags and time are the same row: a repeat overwrites itself. */
 #pragma once
 
 #include "uplink/transport/transport.h"

@@ -78,9 +78,11 @@ static void add_field_keys(struct head *h, const struct labels *labels)
         }
         size_t len = strlen(name), from = h->text.len;
         h->odd_names |= len >= 8 && strcmp(name + len - 8, "_quality") == 0;
+        char column[LABELS_NAME_MAX];
+        labels_column(labels, h->names, name, "", column);
         out_literal(&h->text, ",");
-        add_name(&h->text, name, true);
-        buffer_add_text(&h->text, labels_taken(labels, name) ? "_=" : "=");
+        add_name(&h->text, column, true);
+        out_literal(&h->text, "=");
         h->fields[i] = (struct field){(uint32_t)from, (uint32_t)(h->text.len - from)};
     }
 }
@@ -232,7 +234,7 @@ static void add_line(struct buffer *out, const struct head *h, const struct batc
         }
     }
     out_literal(out, " ");
-    out_number(out, record->scan->time_ms);
+    out_number(out, labels_time_ns(record->scan));
     out_literal(out, "\n");
 }
 

@@ -16,7 +16,7 @@ struct head {
 
 /* One member of MeasureValues. */
 struct measure {
-    char name[300];
+    char name[LABELS_NAME_MAX];
     const char *type, *text; /* text NULL: the reading's number */
     size_t text_len;
     const struct reading *reading;
@@ -73,13 +73,6 @@ static void head_use(struct head *h, const struct batch *batch, const struct bat
     add_dimensions(&h->dimensions, &h->labels, false);
 }
 
-/* A measure must be called neither like a dimension nor like a column of every table. */
-static bool is_taken(const struct head *h, const char *name)
-{
-    return labels_taken(&h->labels, name) || strcmp(name, "measure_name") == 0 ||
-           strcmp(name, "measure_value") == 0;
-}
-
 static void name_measure(const struct head *h, const struct reading *r, const char *suffix,
                          struct measure *m)
 {
@@ -89,7 +82,10 @@ static void name_measure(const struct head *h, const struct reading *r, const ch
         snprintf(unnamed, sizeof unnamed, "point_%u", (unsigned)r->point);
         name = unnamed;
     }
-    snprintf(m->name, sizeof m->name, "%.250s%s%s", name, suffix, is_taken(h, name) ? "_" : "");
+    labels_column(&h->labels, h->names, name, suffix, m->name);
+    if (strcmp(m->name, "measure_name") == 0 || strcmp(m->name, "measure_value") == 0) {
+        memcpy(m->name + strlen(m->name), "_", 2); /* columns of every table */
+    }
 }
 
 static bool has_value(const struct reading *r)
@@ -154,7 +150,7 @@ static void begin_part(struct filling *f)
     out_literal(f->out, "{\"Dimensions\":");
     out_bytes(f->out, f->head->dimensions.data, f->head->dimensions.len);
     out_literal(f->out, ",\"Time\":\"");
-    out_number(f->out, f->record->scan->time_ms);
+    out_number(f->out, labels_time_ns(f->record->scan));
     out_literal(f->out, "\",\"MeasureName\":");
     char name[240];
     int n = f->parts == 1 ? snprintf(name, sizeof name, "%s", f->settings->measure)
@@ -235,7 +231,7 @@ static void begin_body(const struct timestream_settings *s, const struct labels 
     json_write_string(out, s->table, strlen(s->table));
     out_literal(out, ",\"CommonAttributes\":{\"Dimensions\":");
     add_dimensions(out, labels, true);
-    out_literal(out, ",\"MeasureValueType\":\"MULTI\",\"TimeUnit\":\"MILLISECONDS\","
+    out_literal(out, ",\"MeasureValueType\":\"MULTI\",\"TimeUnit\":\"NANOSECONDS\","
                      "\"Version\":1},\"Records\":[");
 }
 
