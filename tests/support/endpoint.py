@@ -56,17 +56,24 @@ class Endpoint:
                     super().finish()
 
             def do_POST(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                length = int(self.headers.get("Content-Length", 0))
+                body = self.rfile.read(length)
+                if len(body) < length:  # the request was cut off on the way
+                    self.close_connection = True
+                    return
                 with endpoint.lock:
                     endpoint.bytes_in += len(body)
                     endpoint.requests.append((self.path, dict(self.headers), body))
-                status, kind, reply = endpoint.answer(self.path, self.headers, body)
-                reply = reply.encode()
+                lower = {name.lower(): value for name, value in self.headers.items()}
+                status, headers, reply = endpoint.exchange(self.command, self.path, lower, body)
                 self.send_response(status)
-                self.send_header("Content-Type", kind)
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(reply)))
                 self.end_headers()
                 self.wfile.write(reply)
+
+            do_GET = do_OPTIONS = do_POST
 
             def parse_request(self):
                 with endpoint.lock:
@@ -84,6 +91,11 @@ class Endpoint:
                 pass  # a refused hand-shake is what many of the tests are about
 
         return Server(("127.0.0.1", 0), Handler)
+
+    def exchange(self, _method, path, headers, body):
+        """(status, headers, body) of a request; others than this one may have more to say."""
+        status, kind, reply = self.answer(path, headers, body)
+        return status, {"Content-Type": kind}, reply.encode()
 
     def close(self):
         self.server.shutdown()

@@ -14,7 +14,10 @@ import botocore.auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-NOT_SIGNED = {"expect", "user-agent", "authorization", "content-length", "accept", "connection"}
+from fake_dynamodb import Invalid
+
+NOT_SIGNED = {"expect", "user-agent", "authorization", "content-length", "accept", "connection",
+              "accept-encoding", "amz-sdk-invocation-id", "amz-sdk-request"}
 
 DESCRIPTIONS = {"Timestream_20181101.DescribeTable", "DynamoDB_20120810.DescribeTable",
                 "Kinesis_20131202.DescribeStreamSummary", "AmazonSQS.GetQueueAttributes"}
@@ -39,6 +42,7 @@ class FakeAws:
         self.random, self.lock = random.Random(seed), threading.RLock()
         self.wild, self.script, self.dark = False, [], False
         self.timestream, self.dynamodb, self.kinesis, self.sqs = {}, {}, [], []
+        self.tables = None  # a fake_dynamodb.Dynamo: all of DynamoDB, not only what the uplink asks
         self.refuse = lambda what: None  # of a record's data: why it is refused for good
         self.calls, self.problems, self.provided = [], [], 0
         self.cache_minutes, self.life_s = 1440, 3600
@@ -76,6 +80,8 @@ class FakeAws:
                         raise planned
                     return planned
             self.misbehave()
+            if self.tables is not None and operation.startswith("DynamoDB_20120810."):
+                return 200, {}, json.dumps(self.ask_tables(operation.split(".")[1], body))
             act = {"Timestream_20181101.DescribeEndpoints": self.describe_endpoints,
                    "Timestream_20181101.WriteRecords": self.write_records,
                    "DynamoDB_20120810.BatchWriteItem": self.batch_write_item,
@@ -225,7 +231,7 @@ class FakeAws:
                     for one in measures)
         names = [one["Name"] for one in measures]
         columns = {name for name, _ in dimensions} | {"time", "measure_name"}
-        good = (record["MeasureValueType"] == "MULTI" and record["TimeUnit"] == "MILLISECONDS"
+        good = (record["MeasureValueType"] == "MULTI" and record["TimeUnit"] == "NANOSECONDS"
                 and record["Version"] == 1 and isinstance(record["Time"], str)
                 and record["Time"].isdigit() and 1 <= len(measures) <= 256 and size <= 2048
                 and len(set(names)) == len(names) and not columns & set(names)
@@ -262,6 +268,14 @@ class FakeAws:
                 else:
                     self.dynamodb[key] = item
         return {"UnprocessedItems": unprocessed}
+
+    def ask_tables(self, operation, body):
+        try:
+            return self.tables.answer(operation, json.loads(body))
+        except Invalid as error:
+            raise Refusal(400, "ValidationException", str(error)) from error
+        except KeyError as error:
+            raise Refusal(400, error.args[0]) from error
 
     # -- Kinesis --
 

@@ -152,8 +152,13 @@ class Gateway:
         return self.get("/v1/status")["ledger"]
 
     def wait_delivered(self, readings, limit_s=20, name="cloud"):
-        return wait_for(lambda: self.uplink_state(name)["delivered"] >= readings, limit_s,
-                        lambda: f"{readings} readings delivered; {self.uplink_state(name)}")
+        """An uplink is not listed while a reload restarts it."""
+        def uplinks():
+            return self.get("/v1/status")["uplinks"]
+
+        return wait_for(lambda: any(one["name"] == name and one["delivered"] >= readings
+                                    for one in uplinks()), limit_s,
+                        lambda: f"{readings} readings delivered; {uplinks()}")
 
     def stop_polling(self):
         """Takes all devices out of the configuration, so that the counts come to rest."""
