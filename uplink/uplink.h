@@ -49,6 +49,7 @@ struct uplink_request {
     char path[256];        /* appended to the endpoint's URL, "" for none */
     struct buffer headers; /* further header lines, NUL-terminated each: "Name: value" */
     bool compressible;
+    bool dense; /* a few bytes a reading already: worth a longer search when compressed */
 
     /* For transports that ask on their own behalf; encode leaves them NULL. */
     const char *method; /* NULL: POST */

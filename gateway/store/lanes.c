@@ -162,6 +162,12 @@ static int64_t restamp(struct store *store, const struct found *found, uint8_t *
     return fate.shift_ms;
 }
 
+void lanes_average(struct store_reader *reader, uint64_t readings, uint64_t scans)
+{
+    double average = (double)readings / (double)scans, *known = &reader->readings_a_scan;
+    *known = *known > 0 ? *known + 0.1 * (average - *known) : average;
+}
+
 static int stage_block(struct store_reader *reader, enum store_lane which,
                        const struct found *found)
 {
@@ -186,8 +192,7 @@ static int stage_block(struct store_reader *reader, enum store_lane which,
     }
     reader->stage_bytes += stage->bytes;
     reader->lanes[which].stages++;
-    double average = (double)found->header.readings / found->header.scans;
-    reader->readings_a_scan += 0.1 * (average - reader->readings_a_scan);
+    lanes_average(reader, found->header.readings, found->header.scans);
     return 0;
 }
 

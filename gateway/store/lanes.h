@@ -85,7 +85,7 @@ struct store_reader {
     struct wal_encoder *encoder; /* dead letters; made at the first one */
     struct buffer block;
     uint64_t backfill_readings; /* waiting when the lanes were split, less what was settled */
-    double readings_a_scan;
+    double readings_a_scan; /* of the blocks read lately, 0: none yet */
     uint64_t damaged;
 };
 
@@ -110,6 +110,8 @@ bool lanes_in_flight(const struct store_reader *reader, uint32_t device);
 /* A scan behind the others of its device; staged->number and so on are set. */
 void lanes_link(struct store_reader *reader, enum store_lane lane, struct staged *staged);
 bool lanes_flies(const struct store_reader *reader, unsigned stream, uint32_t device, uint64_t seq);
+/* A block was read: how many readings a scan has is estimated by it. */
+void lanes_average(struct store_reader *reader, uint64_t readings, uint64_t scans);
 void lanes_free_stage(struct stage *stage);
 /* lanes_large.c: begins a pass; loads the block whose turn it is, and ends the pass after the last.
  * -EBADMSG as above. */

@@ -140,8 +140,7 @@ static int stage_large(struct store_reader *reader, enum store_lane which, const
     }
     reader->stage_bytes += stage->bytes;
     reader->lanes[which].stages++;
-    double average = (double)large->readings / large->scans;
-    reader->readings_a_scan += 0.1 * (average - reader->readings_a_scan);
+    lanes_average(reader, large->readings, large->scans);
     return 0;
 }
 

@@ -64,7 +64,6 @@ int store_reader_create(struct store *store, unsigned uplink, bool split,
     reader->store = store;
     reader->uplink = uplink;
     reader->split = split;
-    reader->readings_a_scan = 1;
     reader->block.max = WAL_RAW_MAX * 2;
     reader->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = reader->eventfd < 0 ? -errno : wal_decoder_create(&reader->decoder);

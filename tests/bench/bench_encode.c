@@ -60,7 +60,8 @@ static void line(const char *what, unsigned devices, const char *unit, double va
            what, SCANS / devices, value, unit);
 }
 
-static void measure_packed(const char *name, unsigned devices, int mode, const struct buffer *body)
+static void measure_packed(const char *name, unsigned devices, int mode,
+                           const struct uplink_request *request)
 {
     struct compressor *c = NULL;
     auto_buffer struct buffer out = {0};
@@ -69,7 +70,7 @@ static void measure_packed(const char *name, unsigned devices, int mode, const s
     }
     double before = cpu_ns();
     for (int i = 0; i < ROUNDS; i++) {
-        if (compressor_run(c, body, &out) < 0) {
+        if (compressor_run(c, &request->body, request->dense, &out) < 0) {
             abort();
         }
     }
@@ -96,8 +97,8 @@ static void measure(const struct batch *batch, unsigned devices)
         line(names[format], devices, "ns CPU to encode/reading",
              (cpu_ns() - before) / ROUNDS / SCANS / POINTS);
         line(names[format], devices, "B/reading", (double)request.body.len / SCANS / POINTS);
-        measure_packed(names[format], devices, COMPRESS_GZIP, &request.body);
-        measure_packed(names[format], devices, COMPRESS_ZSTD, &request.body);
+        measure_packed(names[format], devices, COMPRESS_GZIP, &request);
+        measure_packed(names[format], devices, COMPRESS_ZSTD, &request);
         buffer_finish(&request.body);
         buffer_finish(&request.headers);
     }

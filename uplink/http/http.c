@@ -104,6 +104,7 @@ static int encode(const void *settings, const struct batch *batch, struct uplink
     request->content_type = "application/json";
     request->path[0] = '\0';
     request->compressible = true;
+    request->dense = s->format == HTTP_COLUMNS;
     int r = encoders[s->format](batch, &request->body);
     http_write_idempotency_key(batch, &request->headers);
     if (r < 0 || buffer_failed(&request->headers)) {

@@ -9,8 +9,9 @@ struct compressor;
 must_check int compressor_create(int mode, struct compressor **ret_compressor);
 void compressor_destroy(struct compressor *c);
 
-/* Replaces ret_out's content; the same bytes in give the same bytes out. */
-must_check int compressor_run(struct compressor *c, const struct buffer *in,
+/* Replaces ret_out's content; the same bytes in give the same bytes out. dense: a reading takes few
+ * bytes of it, so that a long search for each of them costs little. */
+must_check int compressor_run(struct compressor *c, const struct buffer *in, bool dense,
                               struct buffer *ret_out);
 /* "gzip", "zstd": the Content-Encoding. */
 const char *compressor_name(const struct compressor *c);

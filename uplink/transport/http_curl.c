@@ -8,12 +8,16 @@
 #include <limits.h>
 #include <string.h>
 
+/* The request line, Host, User-Agent, Accept, Content-Length, without the URL. */
+enum { HEAD_BYTES = 100 };
+
 /* One request's place: its handle is kept, so that buffers and connections are used again. */
 struct slot {
     CURL *easy;
     const struct transport_settings *settings; /* what the handle is set up for */
     struct curl_slist *lines;
     struct buffer packed, body;
+    size_t head_bytes; /* of the request, near enough: libcurl's own count is of its first write */
     struct reply_headers headers;
     char detail[CURL_ERROR_SIZE];
     void (*done)(void *user, const struct uplink_reply *reply); /* NULL: the slot is free */
@@ -203,6 +207,7 @@ static int add_line(struct slot *slot, const char *line)
         return -ENOMEM;
     }
     slot->lines = lines;
+    slot->head_bytes += strlen(line) + 2;
     return 0;
 }
 
@@ -219,8 +224,10 @@ static int set_headers(struct http_transport *t, struct slot *slot,
 {
     curl_slist_free_all(slot->lines);
     slot->lines = NULL;
+    slot->head_bytes = HEAD_BYTES;
     /* libcurl would wait a second for "100 Continue" from servers that never say it. */
     int r = add_line(slot, "Expect:");
+    r = r < 0 ? r : add_line(slot, "Accept:"); /* anything, as it would be without */
     if (r == 0 && request->content_type != NULL) {
         r = add_field(slot, "Content-Type", request->content_type);
     }
@@ -249,7 +256,7 @@ static int set_body(struct http_transport *t, struct slot *slot,
     const struct buffer *body = &request->body;
     buffer_clear(&slot->packed);
     if (t->compressor != NULL && request->compressible && body->len > 0) {
-        int r = compressor_run(t->compressor, body, &slot->packed);
+        int r = compressor_run(t->compressor, body, request->dense, &slot->packed);
         if (r < 0) {
             return r;
         }
@@ -275,6 +282,7 @@ static int set_url(struct slot *slot, const struct uplink_request *request)
     if (text == NULL || curl_easy_setopt(slot->easy, CURLOPT_URL, text) != CURLE_OK) {
         return -ENOMEM;
     }
+    slot->head_bytes += strlen(text);
     return 0;
 }
 
@@ -328,10 +336,8 @@ static void complete(struct http_transport *t, struct slot *slot, CURLcode code)
         transport_words(slot->easy, code, slot->detail, words);
     }
     curl_off_t up = 0;
-    long head = 0;
     curl_easy_getinfo(slot->easy, CURLINFO_SIZE_UPLOAD_T, &up);
-    curl_easy_getinfo(slot->easy, CURLINFO_REQUEST_SIZE, &head);
-    t->bytes_sent += (uint64_t)up + (uint64_t)head;
+    t->bytes_sent += (uint64_t)up + (code == CURLE_COULDNT_CONNECT ? 0 : slot->head_bytes);
     const char *body = buffer_text(&slot->body);
     struct uplink_reply reply = {
         .status = answered ? (int)status : 0,
