@@ -180,6 +180,16 @@ static int start_api(struct gateway *gateway)
     return r;
 }
 
+/* It offers what comes back to the uplinks, so it begins when they are there. */
+static int start_salvage(struct gateway *gateway)
+{
+    int r = pipeline_salvage(gateway->pipeline);
+    if (r < 0) {
+        log_error("store: what was set aside cannot be salvaged: %s", strerror(-r));
+    }
+    return r;
+}
+
 /* The order in which the parts start. */
 static int start(struct gateway *gateway)
 {
@@ -189,6 +199,7 @@ static int start(struct gateway *gateway)
     r = r < 0 ? r : start_writes(gateway);
     r = r < 0 ? r : daemon_start_uplinks(gateway);
     r = r < 0 ? r : start_field(gateway);
+    r = r < 0 ? r : start_salvage(gateway);
     r = r < 0 ? r : start_api(gateway);
     return r;
 }

@@ -1,6 +1,7 @@
 #include "gateway/api/roster.h"
 #include "gateway/api/views.h"
 #include "gateway/base/clock.h"
+#include "gateway/store/salvage.h"
 #include "gateway/store/store_clock.h"
 
 #include <errno.h>
@@ -30,6 +31,24 @@ static void write_devices(struct json_out *out, const struct roster *roster)
     json_out_close(out, ']');
 }
 
+static void write_salvage(struct json_out *out, struct store *store)
+{
+    struct store_salvage salvage;
+    store_salvage(store, &salvage);
+    if (salvage.state == SALVAGE_NONE) {
+        json_out_null(out, "salvage");
+        return;
+    }
+    json_out_open(out, "salvage", '{');
+    json_out_text(out, "from", salvage.from);
+    json_out_text(out, "state", salvage_state_name(salvage.state));
+    json_out_uint(out, "readings", salvage.readings);
+    json_out_uint(out, "lost", salvage.lost);
+    json_out_uint(out, "blocks", salvage.blocks);
+    json_out_uint(out, "blocks_unreadable", salvage.bad);
+    json_out_close(out, '}');
+}
+
 static void write_store(struct json_out *out, struct store *store)
 {
     struct store_stat stat;
@@ -48,6 +67,7 @@ static void write_store(struct json_out *out, struct store *store)
     json_out_uint(out, "commits", stat.commits);
     json_out_real(out, "commit_ms", (double)stat.commit_us_last / 1e3);
     json_out_text(out, "quarantined", store_quarantined(store));
+    write_salvage(out, store);
     json_out_close(out, '}');
 }
 
@@ -90,6 +110,8 @@ static int write_ledger_line(struct json_out *out, struct store *store)
     json_out_uint(out, "stored", total.counts[LEDGER_STORED]);
     json_out_uint(out, "suppressed", total.counts[LEDGER_SUPPRESSED]);
     json_out_uint(out, "derived", total.counts[LEDGER_DERIVED]);
+    json_out_uint(out, "salvaged", total.counts[LEDGER_SALVAGED]);
+    json_out_uint(out, "lost", total.counts[LEDGER_LOST]);
     json_out_uint(out, "delivered", total.fates[FATE_DELIVERED]);
     json_out_uint(out, "waiting", total.waiting);
     json_out_uint(out, "dead", total.fates[FATE_DEAD]);

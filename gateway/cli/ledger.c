@@ -18,6 +18,8 @@ static const struct column of_devices[] = {
     {"dropped_overrun", ">DROPPED: QUEUE", true, TONE_BAD},
     {"dropped_disk", ">DROPPED: DISK", true, TONE_BAD},
     {"derived", ">DERIVED", true, TONE_PLAIN},
+    {"salvaged", ">SALVAGED", true, TONE_PLAIN},
+    {"lost", ">LOST BEFORE", true, TONE_BAD},
 };
 
 static const struct column of_uplinks[] = {
@@ -29,6 +31,10 @@ static const struct column of_uplinks[] = {
     {"expired", ">EXPIRED", true, TONE_WARN},
     {"not_selected", ">NOT SELECTED", true, TONE_PLAIN},
 };
+
+enum { COLUMNS_MAX = TABLE_COLUMNS_MAX - 2 }; /* beside the name and the verdict */
+_Static_assert(ARRAY_SIZE(of_devices) <= COLUMNS_MAX, "columns of devices");
+_Static_assert(ARRAY_SIZE(of_uplinks) <= COLUMNS_MAX, "columns of uplinks");
 
 static bool is_used(const json_t *rows, const char *key)
 {
@@ -63,7 +69,7 @@ static void add_row(struct table *table, const char *name, const json_t *row,
 static void print_table(const char *first, const json_t *rows, const json_t *total,
                         const struct column *columns, size_t count)
 {
-    bool shown[ARRAY_SIZE(of_uplinks)];
+    bool shown[COLUMNS_MAX];
     auto_buffer struct buffer titles = {0};
     buffer_add_text(&titles, first);
     for (size_t i = 0; i < count; i++) {

@@ -114,6 +114,18 @@ static void show_devices(const json_t *answer)
     }
 }
 
+static void show_salvage(const json_t *salvage)
+{
+    if (json_is_object(salvage)) {
+        auto_buffer struct buffer b = {0};
+        text_salvage(&b, answer_text(salvage, "from"), answer_text(salvage, "state"),
+                     (uint64_t)answer_int(salvage, "readings"),
+                     (uint64_t)answer_int(salvage, "blocks_unreadable"),
+                     (uint64_t)answer_int(salvage, "lost"));
+        printf("%10ssalvage: %s\n", "", buffer_text(&b));
+    }
+}
+
 static void show_store(const json_t *answer)
 {
     auto_buffer struct buffer b = {0};
@@ -140,6 +152,7 @@ static void show_store(const json_t *answer)
         printf("%10s%sa damaged store was set aside as %s%s\n", "", tone_code(TONE_BAD),
                answer_text(store, "quarantined"), tone_code(TONE_PLAIN));
     }
+    show_salvage(json_object_get(store, "salvage"));
 }
 
 static void show_uplink(const json_t *uplink, int64_t now_ms)

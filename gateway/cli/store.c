@@ -3,6 +3,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/cli/offline.h"
 #include "gateway/cli/text.h"
+#include "gateway/store/salvage.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -58,17 +59,42 @@ static void show_rates(const struct store_stat *stat, struct buffer *b)
     }
 }
 
+static void show_salvage(struct store *store, struct buffer *b)
+{
+    struct store_salvage salvage;
+    store_salvage(store, &salvage);
+    if (salvage.state != SALVAGE_NONE) {
+        text_salvage(b, salvage.from, salvage_state_name(salvage.state), salvage.readings,
+                     salvage.bad, salvage.lost);
+        line("salvage", b);
+    }
+}
+
+static json_t *salvage_json(struct store *store)
+{
+    struct store_salvage salvage;
+    store_salvage(store, &salvage);
+    return salvage.state == SALVAGE_NONE
+               ? json_null()
+               : json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "from", salvage.from, "state",
+                           salvage_state_name(salvage.state), "readings",
+                           (json_int_t)salvage.readings, "lost", (json_int_t)salvage.lost, "blocks",
+                           (json_int_t)salvage.blocks, "blocks_unreadable",
+                           (json_int_t)salvage.bad);
+}
+
 static int show_stat(const struct cli *cli, const struct client *client, struct store *store)
 {
     struct store_stat stat;
     store_stat(store, &stat);
     if (cli->json) {
-        answer_print(json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "id",
+        answer_print(json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:o}", "id",
                                store_id(store), "dir", client->data_dir, "waiting",
                                (json_int_t)stat.waiting, "oldest_ms", (json_int_t)stat.oldest_ms,
                                "bytes", (json_int_t)stat.bytes, "blocks", (json_int_t)stat.blocks,
                                "bytes_a_reading", stat.rest_bytes, "written_a_reading",
-                               written_a_reading(&stat), "flash_years", flash_years(&stat)));
+                               written_a_reading(&stat), "flash_years", flash_years(&stat),
+                               "salvage", salvage_json(store)));
         return COMMAND_GOOD;
     }
     auto_buffer struct buffer b = {0};
@@ -86,6 +112,7 @@ static int show_stat(const struct cli *cli, const struct client *client, struct 
     }
     line("waiting", &b);
     show_rates(&stat, &b);
+    show_salvage(store, &b);
     return COMMAND_GOOD;
 }
 

@@ -162,3 +162,24 @@ void text_wrap(FILE *out, size_t indent, enum tone tone, const char *text)
     fprintf(out, "%*s", text[0] != '\0' ? (int)indent : 0, "");
     text_wrap_behind(out, indent, tone, text);
 }
+
+void text_salvage(struct buffer *b, const char *from, const char *state, uint64_t readings,
+                  uint64_t bad, uint64_t lost)
+{
+    text_count(b, readings);
+    buffer_printf(b, " readings recovered from %s%s", from,
+                  strcmp(state, "running") == 0 ? " so far" : "");
+    if (bad > 0) {
+        buffer_add_text(b, ", ");
+        text_count(b, bad);
+        buffer_add_text(b, " blocks unreadable");
+    }
+    if (lost > 0) {
+        buffer_add_text(b, ", ");
+        text_count(b, lost);
+        buffer_add_text(b, " readings lost");
+    }
+    if (strcmp(state, "given up") == 0) {
+        buffer_add_text(b, ", then given up");
+    }
+}

@@ -26,6 +26,10 @@ void text_count(struct buffer *b, uint64_t count);
 /* "1.2 GiB" */
 void text_bytes(struct buffer *b, uint64_t bytes);
 
+/* "1 204 332 readings recovered from store.damaged-..., 3 blocks unreadable". */
+void text_salvage(struct buffer *b, const char *from, const char *state, uint64_t readings,
+                  uint64_t bad, uint64_t lost);
+
 /* "no answer" for "bad:timeout"; the name itself when it is not known. */
 const char *text_quality(const char *name);
 

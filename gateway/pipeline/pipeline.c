@@ -3,6 +3,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/pipeline/durable.h"
+#include "gateway/pipeline/salvage.h"
 #include "gateway/pipeline/state.h"
 #include "gateway/store/store.h"
 
@@ -294,6 +295,7 @@ void pipeline_commit(struct pipeline *p)
     }
     settle_pushes(p, r);
     p->commit_due_ms = mono_ms + store_commit_interval_ms(p->store);
+    pipeline_salvage_due(p, mono_ms);
 }
 
 static void drain(struct pipeline *p)
@@ -317,6 +319,7 @@ void pipeline_turn(struct pipeline *p)
     drain(p);
     if (clock_mono_ms() >= p->commit_due_ms) {
         pipeline_snapshot(p);
+        pipeline_salvage_step(p);
         pipeline_commit(p);
     }
     atomic_fetch_add_explicit(&p->turns, 1, memory_order_relaxed);

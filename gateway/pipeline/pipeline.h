@@ -36,6 +36,10 @@ must_check int pipeline_set_config(struct pipeline *pipeline, const struct confi
  * from the pipeline thread. */
 int pipeline_call(struct pipeline *pipeline, int (*fn)(void *user), void *user);
 
+/* From now on what is readable of a store that was set aside comes back, beside the work
+ * (store/salvage.h). Once all devices and uplinks are known. */
+must_check int pipeline_salvage(struct pipeline *pipeline);
+
 /* -errno once the store has failed for good (only a restart helps), otherwise 0. */
 int pipeline_error(struct pipeline *pipeline);
 

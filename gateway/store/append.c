@@ -81,18 +81,23 @@ static int grow_runs(struct store *store)
 
 /* The run that the scan belongs to. A run that was counted for the uplinks already is not extended:
  * an uplink added since then would miss its further scans. */
-static struct run *run_for(struct store *store, const struct scan *scan)
+static struct run *run_for(struct store *store, const struct scan *scan,
+                           const struct append_how *how)
 {
     uint32_t *slot = &store->run_of[(size_t)(scan->device - 1) * STREAM_COUNT + scan->stream];
-    if (*slot == 0 || store->runs[*slot - 1].offered) {
+    const struct run *run = *slot == 0 ? NULL : &store->runs[*slot - 1];
+    if (run == NULL || run->offered || run->salvaged != how->salvaged ||
+        run->settled != how->settled) {
         store->runs[store->run_count] = (struct run){.device = scan->device,
-                                                     .stream = scan->stream};
+                                                     .stream = scan->stream,
+                                                     .salvaged = how->salvaged,
+                                                     .settled = how->settled};
         *slot = (uint32_t)++store->run_count;
     }
     return &store->runs[*slot - 1];
 }
 
-static int add_pending(struct store *store, const struct scan *scan)
+static int add_pending(struct store *store, const struct scan *scan, const struct append_how *how)
 {
     size_t size = offsetof(struct pending_scan, scan) + scan_size(scan);
     int rc = grow_runs(store);
@@ -113,7 +118,7 @@ static int add_pending(struct store *store, const struct scan *scan)
     memcpy(&entry->scan, scan,
            sizeof(*scan) + scan->count * sizeof(struct reading) + scan->text_len);
     store->pending.len += size;
-    struct run *run = run_for(store, scan);
+    struct run *run = run_for(store, scan, how);
     if (run->scans++ == 0) {
         run->first = offset;
     } else {
@@ -126,7 +131,7 @@ static int add_pending(struct store *store, const struct scan *scan)
     return 0;
 }
 
-int store_append(struct store *store, const struct scan *scan)
+int store_append_as(struct store *store, const struct scan *scan, const struct append_how *how)
 {
     if (store->failed) {
         return -EIO;
@@ -143,7 +148,12 @@ int store_append(struct store *store, const struct scan *scan)
             return rc;
         }
     }
-    return add_pending(store, scan);
+    return add_pending(store, scan, how);
+}
+
+int store_append(struct store *store, const struct scan *scan)
+{
+    return store_append_as(store, scan, &(struct append_how){.salvaged = false});
 }
 
 void store_count(struct store *store, uint32_t device, enum ledger_count count, uint64_t readings)

@@ -14,19 +14,37 @@ enum {
 static const int64_t day_ms = 86400000;
 static const int64_t readers_cleared_every = 64; /* commits */
 
-static void offer_run(struct store *store, const struct run *run)
+/* Where the run's readings are counted for that uplink. */
+static uint64_t *account_of(struct state_uplink *uplink, unsigned u, const struct run *run)
+{
+    struct track_device *device = &uplink->devices[run->device - 1];
+    bool waits = (uplink->streams & (1u << run->stream)) != 0 && (run->settled & (1u << u)) == 0;
+    return waits ? &device->streams[run->stream].waiting : &device->fates[FATE_NOT_SELECTED];
+}
+
+/* The uplink has the run's scans already. Where that cannot be kept it will get them again. */
+static void settle_run(struct store *store, struct state_uplink *uplink, unsigned u,
+                       struct run *run)
+{
+    const struct pending_scan *first = store_pending_at(store, run->first);
+    const struct pending_scan *last = store_pending_at(store, run->last);
+    struct ranges *settled = &uplink->devices[run->device - 1].streams[run->stream].settled;
+    if (ranges_add(settled, first->prev_seq + 1, last->scan.seq) < 0) {
+        run->settled &= ~(1u << u);
+    }
+}
+
+static void offer_run(struct store *store, struct run *run)
 {
     for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
         struct state_uplink *uplink = &store->state.uplinks[u];
         if (uplink->name == NULL) {
             continue;
         }
-        struct track_device *device = &uplink->devices[run->device - 1];
-        if ((uplink->streams & (1u << run->stream)) != 0) {
-            device->streams[run->stream].waiting += run->readings;
-        } else {
-            device->fates[FATE_NOT_SELECTED] += run->readings;
+        if ((uplink->streams & (1u << run->stream)) != 0 && (run->settled & (1u << u)) != 0) {
+            settle_run(store, uplink, u, run);
         }
+        *account_of(uplink, u, run) += run->readings;
     }
 }
 
@@ -260,19 +278,23 @@ static void refuse_pending(struct store *store)
     for (size_t i = 0; i < store->run_count; i++) {
         const struct run *run = &store->runs[i];
         struct state_device *device = &store->state.devices[run->device - 1];
+        uint64_t raw = run->stream == STREAM_RAW ? run->readings : 0;
         device->counts[run->stream == STREAM_RAW ? LEDGER_STORED : LEDGER_DERIVED] -= run->readings;
-        device->counts[LEDGER_DROPPED_DISK] += run->stream == STREAM_RAW ? run->readings : 0;
+        if (run->salvaged) { /* it is still where it was set aside */
+            device->counts[LEDGER_READ] -= raw;
+            device->counts[LEDGER_SALVAGED] -= run->readings;
+        } else {
+            device->counts[LEDGER_DROPPED_DISK] += raw;
+        }
         for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
             struct state_uplink *uplink = &store->state.uplinks[u];
             if (uplink->name != NULL) {
-                struct track_device *track = &uplink->devices[run->device - 1];
-                uint64_t *count = (uplink->streams & (1u << run->stream)) != 0
-                                      ? &track->streams[run->stream].waiting
-                                      : &track->fates[FATE_NOT_SELECTED];
+                uint64_t *count = account_of(uplink, u, run);
                 *count -= run->readings < *count ? run->readings : *count;
             }
         }
     }
+    salvage_refused(store);
     store_unlock(store);
     store->cut_count = 0;
 }
@@ -404,6 +426,7 @@ static void publish(struct store *store, int64_t started_ns)
     flush_done(store);
     store->newest = store->state.next - 1;
     store_clock_publish(store);
+    salvage_publish(store);
     if (store->cut_count > 0) {
         store->day = store_now_ms(store) / day_ms;
         wake_readers(store);
@@ -451,6 +474,7 @@ int store_commit(struct store *store)
     }
     int64_t started_ns = clock_mono_ns();
     store_clock_note(store);
+    salvage_note(store);
     take_marks(store);
     commit_offer(store);
     int rc = encode(store);

@@ -501,6 +501,67 @@ int dictionary_check(const void *record, size_t len)
     return take_record(record, len, NULL, &entry);
 }
 
+static int find_point(const struct entry *entry, const char *name, uint16_t *ret_id)
+{
+    for (size_t i = 0; i < entry->count; i++) {
+        if (strcmp(entry->points[i].name, name) == 0) {
+            *ret_id = (uint16_t)i;
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
+
+static int adopt_points(struct dictionary *dictionary, uint32_t id, const struct entry *from,
+                        uint16_t *points)
+{
+    int rc = 0;
+    for (size_t i = 0; i < from->count && rc == 0; i++) {
+        const struct store_point_name *point = &from->points[i];
+        struct entry *entry = &dictionary->entries[id - 1];
+        if (find_point(entry, point->name, &points[i]) < 0) {
+            rc = add_point(dictionary, entry, point->name, point->unit);
+            points[i] = (uint16_t)(entry->count - 1);
+        }
+    }
+    return rc;
+}
+
+static int adopt_locked(struct dictionary *dictionary, const struct entry *from, uint32_t *ret_id,
+                        uint16_t *points)
+{
+    if (from->name[0] == '\0') {
+        return -EBADMSG;
+    }
+    uint32_t id = dictionary->count == 0 ? 0 : dictionary->table[find_slot(dictionary, from->name)];
+    int rc = id == 0 ? device_locked(dictionary, from->name, from->tags, &id) : 0;
+    rc = rc < 0 ? rc : adopt_points(dictionary, id, from, points);
+    if (rc == 0) {
+        *ret_id = id;
+    }
+    return rc;
+}
+
+int dictionary_adopt(struct dictionary *dictionary, const void *record, size_t len,
+                     uint32_t *ret_id, uint16_t **ret_points, size_t *ret_count)
+{
+    struct entry from = {0};
+    auto_free uint16_t *points = NULL;
+    pthread_mutex_lock(&dictionary->lock);
+    int rc = take_record(record, len, dictionary, &from);
+    if (rc == 0) {
+        points = calloc(from.count + 1, sizeof(*points));
+        rc = points == NULL ? -ENOMEM : adopt_locked(dictionary, &from, ret_id, points);
+    }
+    pthread_mutex_unlock(&dictionary->lock);
+    free(from.points);
+    if (rc == 0) {
+        *ret_points = take_ptr(points);
+        *ret_count = from.count;
+    }
+    return rc;
+}
+
 /* A record of the next device, or of a newer version of the one loaded last. */
 static int load_record(struct dictionary *dictionary, uint32_t device, uint32_t version,
                        const MDB_val *value)

@@ -29,6 +29,11 @@ must_check int dictionary_device(struct dictionary *dictionary, const char *name
                                  const char *tags_json, uint32_t *ret_id);
 must_check int dictionary_point(struct dictionary *dictionary, uint32_t device, const char *name,
                                 const char *unit, uint16_t *ret_id);
+/* Finds or makes the device and points of a record out of another store's dictionary; those that
+ * are there keep their tags and units. ret_points (malloc'd): the id here of each point there.
+ * -EBADMSG, -ENOBUFS, -ENOMEM. [writer] */
+must_check int dictionary_adopt(struct dictionary *dictionary, const void *record, size_t len,
+                                uint32_t *ret_id, uint16_t **ret_points, size_t *ret_count);
 /* Devices have the ids 1 to this. */
 size_t dictionary_count(const struct dictionary *dictionary);
 

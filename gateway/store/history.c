@@ -93,7 +93,8 @@ static int begin(struct walk *walk, int64_t from_ms)
         store_lock(walk->store);
         rc = anchors_copy(&walk->anchors, &walk->store->shown);
         store_unlock(walk->store);
-        walk->in_order = anchors_in_order(&walk->anchors);
+        /* What was salvaged is old and lies among newer ones. */
+        walk->in_order = anchors_in_order(&walk->anchors) && from_ms >= walk->store->mixed_until_ms;
     }
     if (rc == 0) {
         rc = env_read(walk->store->env, &txn);

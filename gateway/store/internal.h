@@ -1,8 +1,8 @@
 /* internal.h - what the parts of the store share; nobody outside gateway/store includes it.
  *
  * `lock` guards what readers and the writer both touch: state.uplinks, the size of state.devices,
- * readers with their flights, dead letters in the queue, and the figures. It is never held over a
- * disk access. Everything else belongs to the writer. */
+ * readers with their flights, dead letters in the queue, the notes and the figures. It is never
+ * held over a disk access. Everything else belongs to the writer. */
 #pragma once
 
 #include "gateway/store/clock_state.h"
@@ -11,6 +11,7 @@
 #include "gateway/store/flush.h"
 #include "gateway/store/pending.h"
 #include "gateway/store/reader.h"
+#include "gateway/store/salvage.h"
 #include "gateway/store/state.h"
 #include "gateway/store/wal.h"
 
@@ -19,7 +20,6 @@
 
 /* At most so many bytes of dead letters wait for a commit, and so many are kept. */
 enum { DEAD_PENDING_MAX = 1024 * 1024, DEAD_KEPT_MAX = 10000 };
-
 struct store {
     struct store_settings settings;
     uint64_t max_bytes;
@@ -79,6 +79,10 @@ struct store {
     struct buffer dead; /* letters for the next commit: length (4 bytes) and record, each */
     int64_t commit_us_last, commit_us_max;
     double growth; /* bytes a second appended, smoothed */
+
+    struct salvage *salvage;            /* the writer's, or NULL */
+    struct store_salvage salvage_shown; /* under the lock */
+    _Atomic int64_t mixed_until_ms;     /* blocks written before it may hold salvaged scans */
 };
 
 static inline struct pending_scan *store_pending_at(struct store *store, uint32_t offset)
@@ -106,10 +110,6 @@ size_t birth_map_bytes(uint64_t max_bytes, size_t file_bytes);
 /* store.c */
 must_check int store_read_state(struct store *store, struct state *ret_state);
 void store_adapt_interval(struct store *store);
-
-/* commit.c */
-/* Counts the pending runs for the uplinks that are there now. */
-void commit_offer(struct store *store);
 
 /* reader.c, under the lock */
 /* The writer settled a scan by itself: a reader that has it in flight is told. */

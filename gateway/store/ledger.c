@@ -15,6 +15,8 @@ const char *ledger_count_name(enum ledger_count count)
         [LEDGER_DROPPED_OVERRUN] = "dropped_overrun",
         [LEDGER_DROPPED_DISK] = "dropped_disk",
         [LEDGER_DERIVED] = "derived",
+        [LEDGER_SALVAGED] = "salvaged",
+        [LEDGER_LOST] = "lost",
     };
     return count < LEDGER_COUNTS ? names[count] : "?";
 }

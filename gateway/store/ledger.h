@@ -17,6 +17,8 @@ enum ledger_count {
     LEDGER_DROPPED_OVERRUN, /* the queue was full */
     LEDGER_DROPPED_DISK,    /* the store was full (pause) or failed */
     LEDGER_DERIVED,         /* appended to the aggregate and event streams */
+    LEDGER_SALVAGED, /* of these (read, stored; derived): out of a store that was set aside */
+    LEDGER_LOST,     /* known to have been in that store, and not found again */
     LEDGER_COUNTS
 };
 

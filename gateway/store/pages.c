@@ -1,5 +1,7 @@
 #include "gateway/store/pages.h"
 
+#include "gateway/store/pages_layout.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -8,38 +10,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-/* The layout of mdb.c, with its names where they help. */
-struct page {
-    size_t number;
-    uint16_t unused, flags;
-    union {
-        struct {
-            uint16_t lower, upper; /* bounds of the free space */
-        };
-        uint32_t pages; /* of an overflow run */
-    };
-    uint16_t offsets[]; /* of the nodes */
-};
-struct node {
-    uint16_t low, high, flags, key_len;
-    uint8_t key[];
-};
-struct tree {
-    uint32_t page_size; /* of the free list's tree only */
-    uint16_t flags, depth;
-    size_t branches, leaves, overflows, entries, root;
-};
-struct meta {
-    uint32_t magic, version;
-    size_t address, map_bytes;
-    struct tree trees[2];
-    size_t last_page, transaction;
-};
-enum { PAGE_BRANCH = 1, PAGE_LEAF = 2, PAGE_OVERFLOW = 4, PAGE_META = 8 };
-enum { NODE_BIG = 1 };
-enum { FREE_TREE, MAIN_TREE };
-enum { INTEGER_KEYS = 8, KEY_MAX = 511, DEPTH_MAX = 32, HEADER = sizeof(size_t) + 8 };
-static const uint32_t magic = 0xBEEFC0DE;
 static const size_t map_bytes_most = sizeof(size_t) < 8 ? SIZE_MAX : SIZE_MAX >> 20;
 /* Pages at the end that were given back before they were written are in no file. */
 static const size_t unwritten_max = 1 << 20;
@@ -49,17 +19,17 @@ struct walk {
     size_t page_size, file_pages, end; /* end: the first page number beyond */
     uint8_t *seen;                     /* a bit a page */
     int tree_index;
-    const struct tree *tree;
+    const struct lmdb_tree *tree;
     size_t branches, leaves, overflows, entries;
     unsigned heads;
-    uint8_t last_key[KEY_MAX];
+    uint8_t last_key[LMDB_KEY_MAX];
     size_t last_key_len;
     bool has_key;
 };
 
-static const struct page *page_at(const struct walk *walk, size_t number)
+static const struct lmdb_page *page_at(const struct walk *walk, size_t number)
 {
-    return (const struct page *)(const void *)(walk->file + number * walk->page_size);
+    return (const struct lmdb_page *)(const void *)(walk->file + number * walk->page_size);
 }
 
 /* Takes note of pages that are used, or free; each only once. */
@@ -108,29 +78,29 @@ static bool check_free(struct walk *walk, const uint8_t *list, size_t len)
 static bool check_big(struct walk *walk, const uint8_t *at, size_t len)
 {
     size_t number = number_at(at);
-    size_t count = (HEADER - 1 + len) / walk->page_size + 1;
-    bool free_list = walk->tree_index == FREE_TREE;
+    size_t count = (LMDB_HEADER - 1 + len) / walk->page_size + 1;
+    bool free_list = walk->tree_index == LMDB_FREE_TREE;
     if (number >= walk->file_pages) {
         return false;
     }
     if (free_list || walk->heads < PAGES_HEADS_MAX) {
-        const struct page *head = page_at(walk, number);
-        if (head->number != number || head->flags != PAGE_OVERFLOW || head->pages < count) {
+        const struct lmdb_page *head = page_at(walk, number);
+        if (head->number != number || head->flags != LMDB_PAGE_OVERFLOW || head->pages < count) {
             return false;
         }
         count = head->pages;
     }
     walk->heads++;
     walk->overflows += count;
-    const uint8_t *data = walk->file + number * walk->page_size + HEADER;
+    const uint8_t *data = walk->file + number * walk->page_size + LMDB_HEADER;
     return claim(walk, number, count, true) && (!free_list || check_free(walk, data, len));
 }
 
 /* Keys ascend over all leaves; those of the free list are numbers. */
-static bool check_order(struct walk *walk, const struct node *node)
+static bool check_order(struct walk *walk, const struct lmdb_node *node)
 {
     bool ascends = true;
-    if (walk->has_key && walk->tree_index == FREE_TREE) {
+    if (walk->has_key && walk->tree_index == LMDB_FREE_TREE) {
         ascends = number_at(walk->last_key) < number_at(node->key);
     } else if (walk->has_key) {
         size_t len = node->key_len < walk->last_key_len ? node->key_len : walk->last_key_len;
@@ -143,21 +113,21 @@ static bool check_order(struct walk *walk, const struct node *node)
     return ascends;
 }
 
-static size_t node_size(const struct node *node, bool leaf)
+static size_t node_size(const struct lmdb_node *node, bool leaf)
 {
-    size_t len = (node->flags & NODE_BIG) != 0 ? sizeof(size_t)
-                                               : node->low | (size_t)node->high << 16;
+    size_t len = (node->flags & LMDB_NODE_BIG) != 0 ? sizeof(size_t)
+                                                    : node->low | (size_t)node->high << 16;
     size_t size = sizeof(*node) + node->key_len + (leaf ? len : 0);
     return size + size % 2;
 }
 
-static bool check_leaf_node(struct walk *walk, const struct node *node, size_t room)
+static bool check_leaf_node(struct walk *walk, const struct lmdb_node *node, size_t room)
 {
     size_t len = node->low | (size_t)node->high << 16;
-    bool big = (node->flags & NODE_BIG) != 0;
+    bool big = (node->flags & LMDB_NODE_BIG) != 0;
     size_t kept = big ? sizeof(size_t) : len;
-    bool free_key = walk->tree_index == FREE_TREE;
-    if ((node->flags & ~NODE_BIG) != 0 || node->key_len == 0 || node->key_len > KEY_MAX ||
+    bool free_key = walk->tree_index == LMDB_FREE_TREE;
+    if ((node->flags & ~LMDB_NODE_BIG) != 0 || node->key_len == 0 || node->key_len > LMDB_KEY_MAX ||
         (free_key && node->key_len != sizeof(size_t)) ||
         sizeof(*node) + node->key_len + kept > room || !check_order(walk, node)) {
         return false;
@@ -170,36 +140,37 @@ static bool check_leaf_node(struct walk *walk, const struct node *node, size_t r
 static bool check_page(struct walk *walk, size_t number, unsigned depth);
 
 /* The first key of a branch is empty; the others only lead, and are held to their bounds. */
-static bool check_branch_node(struct walk *walk, const struct node *node, size_t room,
+static bool check_branch_node(struct walk *walk, const struct lmdb_node *node, size_t room,
                               unsigned depth)
 {
     size_t number = node->low | (size_t)node->high << 16;
     if (sizeof(size_t) > 4) {
         number |= (size_t)node->flags << 16 << 16;
     }
-    return sizeof(*node) + node->key_len <= room && node->key_len <= KEY_MAX &&
+    return sizeof(*node) + node->key_len <= room && node->key_len <= LMDB_KEY_MAX &&
            check_page(walk, number, depth + 1);
 }
 
 /* Where the tree leads to by a key, there the keys are not below it. */
-static bool leads(const struct walk *walk, const struct node *node)
+static bool leads(const struct walk *walk, const struct lmdb_node *node)
 {
-    if (node->key_len == 0 || walk->tree_index == FREE_TREE) {
+    if (node->key_len == 0 || walk->tree_index == LMDB_FREE_TREE) {
         return true;
     }
     size_t len = node->key_len < walk->last_key_len ? node->key_len : walk->last_key_len;
     return memcmp(node->key, walk->last_key, len) <= 0;
 }
 
-static const struct node *node_at(const struct walk *walk, const struct page *page, size_t i,
-                                  size_t *ret_room)
+static const struct lmdb_node *node_at(const struct walk *walk, const struct lmdb_page *page,
+                                       size_t i, size_t *ret_room)
 {
     size_t offset = page->offsets[i];
-    if (offset < page->upper || offset + sizeof(struct node) > walk->page_size || offset % 2 != 0) {
+    if (offset < page->upper || offset + sizeof(struct lmdb_node) > walk->page_size ||
+        offset % 2 != 0) {
         return NULL;
     }
     *ret_room = walk->page_size - offset;
-    return (const struct node *)(const void *)((const uint8_t *)page + offset);
+    return (const struct lmdb_node *)(const void *)((const uint8_t *)page + offset);
 }
 
 static bool check_page(struct walk *walk, size_t number, unsigned depth)
@@ -207,17 +178,17 @@ static bool check_page(struct walk *walk, size_t number, unsigned depth)
     if (depth > walk->tree->depth || !claim(walk, number, 1, true)) {
         return false;
     }
-    const struct page *page = page_at(walk, number);
+    const struct lmdb_page *page = page_at(walk, number);
     bool leaf = depth == walk->tree->depth;
-    if (page->number != number || page->flags != (leaf ? PAGE_LEAF : PAGE_BRANCH) ||
-        page->lower < HEADER || page->lower > page->upper || page->upper > walk->page_size ||
+    if (page->number != number || page->flags != (leaf ? LMDB_PAGE_LEAF : LMDB_PAGE_BRANCH) ||
+        page->lower < LMDB_HEADER || page->lower > page->upper || page->upper > walk->page_size ||
         page->lower % 2 != 0) {
         return false;
     }
-    size_t count = (page->lower - (size_t)HEADER) / 2, room = 0, used = 0;
+    size_t count = (page->lower - (size_t)LMDB_HEADER) / 2, room = 0, used = 0;
     bool good = count >= 1;
     for (size_t i = 0; i < count && good; i++) {
-        const struct node *node = node_at(walk, page, i, &room);
+        const struct lmdb_node *node = node_at(walk, page, i, &room);
         good = node != NULL &&
                (leaf ? check_leaf_node(walk, node, room)
                      : check_branch_node(walk, node, room, depth) && leads(walk, node));
@@ -229,14 +200,15 @@ static bool check_page(struct walk *walk, size_t number, unsigned depth)
     return good;
 }
 
-static bool check_tree(struct walk *walk, const struct meta *meta, int index)
+static bool check_tree(struct walk *walk, const struct lmdb_meta *meta, int index)
 {
-    const struct tree *tree = &meta->trees[index];
+    const struct lmdb_tree *tree = &meta->trees[index];
     walk->tree = tree;
     walk->tree_index = index;
     walk->branches = walk->leaves = walk->overflows = walk->entries = 0;
     walk->has_key = false;
-    if (tree->flags != (index == FREE_TREE ? INTEGER_KEYS : 0) || tree->depth > DEPTH_MAX) {
+    if (tree->flags != (index == LMDB_FREE_TREE ? LMDB_INTEGER_KEYS : 0) ||
+        tree->depth > LMDB_DEPTH_MAX) {
         return false;
     }
     if (tree->root == SIZE_MAX) {
@@ -247,12 +219,15 @@ static bool check_tree(struct walk *walk, const struct meta *meta, int index)
            (walk->overflows == tree->overflows || walk->heads > PAGES_HEADS_MAX);
 }
 
-static const struct meta *meta_of(const uint8_t *file, size_t page_size, size_t number)
+static const struct lmdb_meta *meta_of(const uint8_t *file, size_t page_size, size_t number)
 {
-    const struct page *page = (const struct page *)(const void *)(file + number * page_size);
-    const struct meta *meta = (const struct meta *)(const void *)((const uint8_t *)page + HEADER);
-    bool good = page->number == number && page->flags == PAGE_META && meta->magic == magic &&
-                meta->version == 1 && meta->trees[FREE_TREE].page_size == page_size;
+    const struct lmdb_page *page = (const struct lmdb_page *)(const void *)(file +
+                                                                            number * page_size);
+    const struct lmdb_meta *meta = (const struct lmdb_meta *)(const void *)((const uint8_t *)page +
+                                                                            LMDB_HEADER);
+    bool good = page->number == number && page->flags == LMDB_PAGE_META &&
+                meta->magic == LMDB_MAGIC && meta->version == 1 &&
+                meta->trees[LMDB_FREE_TREE].page_size == page_size;
     return good ? meta : NULL;
 }
 
@@ -262,11 +237,12 @@ static int check_mapped(const uint8_t *file, size_t size)
     if (size < 2 * page_size) {
         return -EBADMSG;
     }
-    const struct meta *first = meta_of(file, page_size, 0), *second = meta_of(file, page_size, 1);
+    const struct lmdb_meta *first = meta_of(file, page_size, 0),
+                           *second = meta_of(file, page_size, 1);
     if (first == NULL || second == NULL) {
         return -EBADMSG;
     }
-    const struct meta *meta = first->transaction < second->transaction ? second : first;
+    const struct lmdb_meta *meta = first->transaction < second->transaction ? second : first;
     struct walk walk = {.file = file,
                         .page_size = page_size,
                         .file_pages = size / page_size,
@@ -280,7 +256,7 @@ static int check_mapped(const uint8_t *file, size_t size)
         return -ENOMEM;
     }
     walk.seen = seen;
-    bool good = check_tree(&walk, meta, FREE_TREE) && check_tree(&walk, meta, MAIN_TREE);
+    bool good = check_tree(&walk, meta, LMDB_FREE_TREE) && check_tree(&walk, meta, LMDB_MAIN_TREE);
     for (size_t i = walk.file_pages; i < walk.end && good; i++) {
         good = (seen[i / 8] >> i % 8 & 1) != 0; /* beyond the file there is nothing but free ones */
     }

@@ -4,6 +4,8 @@
 #include "gateway/base/scan.h"
 #include "gateway/store/key.h"
 
+struct store;
+
 /* A scan that waits for the commit, in store.pending. */
 struct pending_scan {
     uint64_t prev_seq;
@@ -17,6 +19,8 @@ struct run {
     uint32_t device;
     uint16_t stream;
     bool offered;         /* counted for the uplinks */
+    bool salvaged;        /* out of a store that was set aside */
+    uint32_t settled;     /* uplinks, by slot, that it is none of the business of */
     uint32_t first, last; /* offsets in store.pending */
     uint32_t scans;
     uint64_t readings;
@@ -41,3 +45,15 @@ struct plan {
 
 /* The note that counts what was given to the device. */
 #define STORE_WRITTEN_NOTE "store.written"
+
+/* append.c: store_append() for what comes out of a store that was set aside. */
+struct append_how {
+    bool salvaged;
+    uint32_t settled; /* bits of the uplinks that it is not for */
+};
+must_check int store_append_as(struct store *store, const struct scan *scan,
+                               const struct append_how *how);
+
+/* commit.c */
+/* Counts the pending runs for the uplinks that are there now. */
+void commit_offer(struct store *store);

@@ -9,7 +9,7 @@
 #include "gateway/store/store.h"
 
 enum {
-    STATE_VERSION = 1,
+    STATE_VERSION = 2, /* 1: without the counts of salvage */
     STATE_DEVICES_MAX = 65535,
     STATE_NOTES_MAX = 4096,
     STATE_NAME_MAX = 255, /* of an uplink, a note */

@@ -7,8 +7,9 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
-/* Record: version, 1 when compressed, two zero bytes, CRC32C, size of the body, body. */
-enum { STATE_HEADER_SIZE = 12 };
+/* Record: version, 1 when compressed, two zero bytes, CRC32C, size of the body, body. Version 1 had
+ * only the first counts of each device. */
+enum { STATE_HEADER_SIZE = 12, STATE_COUNTS_V1 = LEDGER_DERIVED + 1 };
 
 static void add_name(struct buffer *raw, const char *name)
 {
@@ -192,14 +193,15 @@ static void add_body(struct buffer *raw, struct state *state)
     }
 }
 
-static int take_devices(struct cursor *c, struct state *state)
+static int take_devices(struct cursor *c, unsigned version, struct state *state)
 {
     uint64_t count = cursor_take_varint(c);
     if (c->failed || count > STATE_DEVICES_MAX || count > (uint64_t)(c->end - c->at)) {
         return -EBADMSG;
     }
     int rc = state_add_devices(state, count);
-    for (size_t f = 0; f < STREAM_COUNT + LEDGER_COUNTS && rc == 0; f++) {
+    size_t counts = version < STATE_VERSION ? STATE_COUNTS_V1 : LEDGER_COUNTS;
+    for (size_t f = 0; f < STREAM_COUNT + counts && rc == 0; f++) {
         uint64_t value = 0;
         for (size_t i = 0; i < count; i++) {
             value += (uint64_t)cursor_take_zigzag(c);
@@ -222,7 +224,7 @@ static int take_notes(struct cursor *c, struct state *state)
     return rc;
 }
 
-static int take_body(struct cursor *c, struct state *state)
+static int take_body(struct cursor *c, unsigned version, struct state *state)
 {
     const uint8_t *id = cursor_take(c, STATE_ID_SIZE - 1);
     if (id == NULL) {
@@ -233,7 +235,7 @@ static int take_body(struct cursor *c, struct state *state)
     for (size_t i = 0; plain_field(state, i) != NULL; i++) {
         *plain_field(state, i) = cursor_take_varint(c);
     }
-    int rc = take_devices(c, state);
+    int rc = take_devices(c, version, state);
     if (rc == 0) {
         rc = take_notes(c, state);
     }
@@ -282,7 +284,7 @@ int state_encode(const struct state *state, struct buffer *ret_record)
 
 static int unpack(const uint8_t *at, size_t len, struct buffer *raw)
 {
-    if (len < STATE_HEADER_SIZE || at[0] != STATE_VERSION || at[1] > 1) {
+    if (len < STATE_HEADER_SIZE || at[0] < 1 || at[0] > STATE_VERSION || at[1] > 1) {
         return -EBADMSG;
     }
     uint32_t crc = crc32c(0, at, 4);
@@ -323,7 +325,7 @@ int state_decode(const void *record, size_t len, struct state *ret_state)
     }
     struct cursor c = {raw.data, raw.data + raw.len, false};
     struct state state = {0};
-    rc = take_body(&c, &state);
+    rc = take_body(&c, *(const uint8_t *)record, &state);
     if (rc < 0) {
         state_finish(&state);
         return rc;

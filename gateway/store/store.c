@@ -89,6 +89,7 @@ static int load(struct store *store)
         rc = state_add_devices(&store->state, dictionary_count(store->dictionary));
     }
     store->newest = store->state.next - 1;
+    salvage_load(store);
     return rc < 0 ? rc : flush_load(store);
 }
 
@@ -223,6 +224,7 @@ void store_close(struct store *store)
     if (store == NULL) {
         return;
     }
+    salvage_stop(store);
     env_close(store->env);
     dictionary_destroy(store->dictionary);
     wal_encoder_destroy(store->encoder);
@@ -406,7 +408,10 @@ void store_drop_uplink(struct store *store, unsigned uplink)
 
 void store_set_note(struct store *store, const char *name, int64_t value)
 {
-    if (state_set_note(&store->state, name, value) < 0) {
+    store_lock(store);
+    int rc = state_set_note(&store->state, name, value);
+    store_unlock(store);
+    if (rc < 0) {
         log_error("store: no room for the note %s", name);
     }
     store->counted = true;

@@ -123,8 +123,13 @@ int store_clock_save(struct store *store, MDB_txn *txn)
 
 void store_clock_note(struct store *store)
 {
-    if (store->anchors.count > 0 &&
-        state_set_note(&store->state, last_note, store_now_ms(store)) < 0) {
+    int rc = 0;
+    if (store->anchors.count > 0) {
+        store_lock(store);
+        rc = state_set_note(&store->state, last_note, store_now_ms(store));
+        store_unlock(store);
+    }
+    if (rc < 0) {
         log_error("store: no room for the note %s", last_note);
     }
 }

@@ -6,6 +6,7 @@
 #include "gateway/store/store.h"
 #include "tests/unit/store_clock_fake.inc"
 #include "tests/unit/store_ledger_fake.inc"
+#include "tests/unit/store_salvage_fake.inc"
 
 #include <malloc.h>
 #include <math.h>

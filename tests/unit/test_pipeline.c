@@ -5,6 +5,7 @@
 #include "gateway/store/store.h"
 #include "tests/unit/store_clock_fake.inc"
 #include "tests/unit/store_ledger_fake.inc"
+#include "tests/unit/store_salvage_fake.inc"
 
 #include <errno.h>
 #include <math.h>
