@@ -133,6 +133,11 @@ void examiner_destroy(struct examiner *examiner)
     free(examiner);
 }
 
+void examiner_expect(struct examiner *examiner, const struct store_settings *settings)
+{
+    examiner->slot->judgement.settings = *settings;
+}
+
 const struct judgement *examiner_judgement(const struct examiner *examiner)
 {
     return &examiner->slot->judgement;

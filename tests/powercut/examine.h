@@ -23,4 +23,6 @@ must_check enum verdict examine(struct examiner *examiner, const struct buffer *
 /* The store that lies in the folder `work` as it is. look_only: it is left as it is, too. */
 must_check enum verdict examine_here(struct examiner *examiner, uint32_t acked, uint32_t attempted,
                                      bool look_only);
+/* Of the stores from now on. */
+void examiner_expect(struct examiner *examiner, const struct store_settings *settings);
 const struct judgement *examiner_judgement(const struct examiner *examiner);

@@ -17,6 +17,7 @@ struct look {
     struct buffer arena;
     uint64_t extra[TRUTH_DEVICES]; /* seq of a scan that the judge appended itself; 0: none */
     bool history;                  /* what is met comes from the history, not a reader */
+    bool unknown;                  /* scans were made by the commit that nobody could look at */
     enum verdict verdict;
 };
 
@@ -64,6 +65,21 @@ static enum waits waits_at(const struct truth_scan *scan, unsigned uplink, uint3
     return scan->certain[uplink] > commit ? WAITS_EITHER : WAITS_NOT;
 }
 
+/* The store may have made it with the commit that was cut short: nobody has looked at it yet. */
+static bool made_unseen(const struct look *look, const struct scan *scan)
+{
+    const struct judgement *judgement = look->judgement;
+    return scan->stream == STREAM_AGGREGATE && judgement->settings.when_full == STORE_FULL_THIN &&
+           (judgement->commit > judgement->acked || look->truth->unseen || look->truth->vague) &&
+           truth_at(look->truth, STREAM_AGGREGATE, scan->device - 1, scan->seq)->commit == 0;
+}
+
+static bool same(const struct truth *truth, const struct truth_scan *known, unsigned count,
+                 const struct scan *scan)
+{
+    return known->made ? known->hash == truth_hash(scan) : truth_equal(truth, count, scan);
+}
+
 static bool is_extra(const struct look *look, const struct scan *scan)
 {
     return scan->stream == STREAM_RAW && scan->seq == look->extra[scan->device - 1];
@@ -82,10 +98,15 @@ static void meet(struct look *look, const struct scan *scan)
     const char *device = truth_device_names[scan->device - 1];
     unsigned long long seq = scan->seq;
     bool extra = is_extra(look, scan);
+    look->judgement->made += known->made;
+    if (made_unseen(look, scan)) {
+        look->unknown = true;
+        return;
+    }
     if (!extra && !stored_at(known, look->judgement->commit)) {
         blame(look, VERDICT_INVENTED, "%s %s seq %llu was not appended by commit %u",
               stream_name(scan->stream), device, seq, look->judgement->commit);
-    } else if (!truth_equal(truth, extra ? EXTRA_COUNT : known->count, scan)) {
+    } else if (!same(truth, known, extra ? EXTRA_COUNT : known->count, scan)) {
         blame(look, VERDICT_WRONG_VALUE, "%s %s seq %llu", stream_name(scan->stream), device, seq);
     } else if (look->met[index_of(truth, scan->stream, scan->device - 1, scan->seq)]++ > 0) {
         blame(look, VERDICT_TWICE, "%s %s seq %llu", stream_name(scan->stream), device, seq);
@@ -121,8 +142,9 @@ static int settle_all(struct look *look, const struct scan *const *scans, size_t
 }
 
 /* Everything that waits for look->uplink is met and settled; a good store refuses nothing. */
-static void drain_stream(struct look *look, enum stream stream)
+static uint64_t drain_stream(struct look *look, enum stream stream)
 {
+    uint64_t all = 0;
     for (unsigned turn = 0; look->verdict == VERDICT_GOOD; turn++) {
         const struct scan **scans = NULL;
         size_t count = 0;
@@ -136,10 +158,12 @@ static void drain_stream(struct look *look, enum stream stream)
             blame(look, rc == -EBADMSG ? VERDICT_DAMAGED : VERDICT_NO_WORK, "drain of %s: %s",
                   stream_name(stream), strerror(-rc));
         }
+        all += count;
         if (count == 0) {
-            return;
+            break;
         }
     }
+    return all;
 }
 
 static void drain(struct look *look, unsigned uplink)
@@ -152,20 +176,36 @@ static void drain(struct look *look, unsigned uplink)
         blame(look, VERDICT_NO_WORK, "reader: %s", strerror(-rc));
         return;
     }
-    for (unsigned s = 0; s < STREAM_COUNT; s++) {
-        if ((truth_uplink_streams[uplink] & (1u << s)) != 0) {
-            drain_stream(look, (enum stream)s);
+    /* What is read ahead of one stream may leave no room for another: until none has anything. */
+    for (uint64_t all = 1; all > 0 && look->verdict == VERDICT_GOOD;) {
+        all = 0;
+        for (unsigned s = 0; s < STREAM_COUNT; s++) {
+            if ((truth_uplink_streams[uplink] & (1u << s)) != 0) {
+                all += drain_stream(look, (enum stream)s);
+            }
         }
     }
     store_reader_destroy(look->reader);
     look->reader = NULL;
 }
 
+/* Whether the uplink's max_age had passed by that commit. */
+static bool old_enough(const struct look *look, const struct truth_scan *scan, uint64_t seq)
+{
+    const struct truth *truth = look->truth;
+    int64_t taken_ms = truth->held_ms + 1000 * (int64_t)scan->commit;
+    int64_t stamped_ms = truth->base_ms + 1000 * (int64_t)seq;
+    return (taken_ms < stamped_ms ? taken_ms : stamped_ms) <
+           truth->held_ms + 1000 * (int64_t)look->judgement->commit -
+               truth->max_age_ms[look->uplink];
+}
+
 /* Of one stream and device: what waits and was not met. Only the oldest may be missing, dropped by
- * a full store, and *missing readings of them. */
+ * a full store, or what is too old for the uplink; and *missing readings of them. */
 static void count_missing(struct look *look, unsigned stream, unsigned device, uint64_t *missing)
 {
     struct truth *truth = look->truth;
+    bool ages = truth->max_age_ms[look->uplink] > 0;
     uint64_t met_first = 0;
     for (uint64_t seq = 1; seq <= truth->last[stream][device]; seq++) {
         const struct truth_scan *scan = truth_at(truth, stream, device, seq);
@@ -176,7 +216,11 @@ static void count_missing(struct look *look, unsigned stream, unsigned device, u
         if (look->met[index_of(truth, stream, device, seq)] > 0) {
             met_first = met_first == 0 ? seq : met_first;
             look->judgement->scans++;
-        } else if (met_first != 0) {
+        } else if (ages && !old_enough(look, scan, seq)) {
+            blame(look, VERDICT_LOST, "%s %s seq %llu is not there, and was not too old",
+                  stream_name((enum stream)stream), truth_device_names[device],
+                  (unsigned long long)seq);
+        } else if (met_first != 0 && !ages) {
             blame(look, VERDICT_LOST, "%s %s seq %llu, though %llu is there",
                   stream_name((enum stream)stream), truth_device_names[device],
                   (unsigned long long)seq, (unsigned long long)met_first);
@@ -203,11 +247,11 @@ static uint64_t settled_readings(const struct look *look, unsigned device, enum 
     return sum;
 }
 
-static uint64_t stored_readings(const struct look *look, unsigned device)
+static uint64_t stored_readings(const struct look *look, unsigned stream, unsigned device)
 {
     uint64_t sum = 0;
-    for (uint64_t seq = 1; seq <= look->truth->last[STREAM_RAW][device]; seq++) {
-        const struct truth_scan *scan = truth_at(look->truth, STREAM_RAW, device, seq);
+    for (uint64_t seq = 1; seq <= look->truth->last[stream][device]; seq++) {
+        const struct truth_scan *scan = truth_at(look->truth, stream, device, seq);
         sum += stored_at(scan, look->judgement->commit) ? scan->count : 0;
     }
     return sum;
@@ -231,6 +275,9 @@ static void check_sums(struct look *look, const struct ledger_device *row)
 static void check_fate(struct look *look, const struct ledger_device *row, enum ledger_fate fate)
 {
     unsigned device = row->device - 1;
+    if (look->unknown || look->truth->vague) {
+        return;
+    }
     uint64_t sure = settled_readings(look, device, fate, WAITS_NOT);
     uint64_t open = settled_readings(look, device, FATE_DELIVERED, WAITS_EITHER) +
                     settled_readings(look, device, FATE_DEAD, WAITS_EITHER);
@@ -245,7 +292,7 @@ static void check_fate(struct look *look, const struct ledger_device *row, enum 
 static void check_ledger(struct look *look, const struct ledger_device *row)
 {
     unsigned device = row->device - 1;
-    uint64_t missing = 0, thinned = row->fates[FATE_THINNED];
+    uint64_t missing = 0, given_up = row->fates[FATE_THINNED] + row->fates[FATE_EXPIRED];
     check_sums(look, row);
     for (unsigned s = 0; s < STREAM_COUNT; s++) {
         if ((truth_uplink_streams[look->uplink] & (1u << s)) != 0) {
@@ -254,17 +301,23 @@ static void check_ledger(struct look *look, const struct ledger_device *row)
     }
     uint64_t open = settled_readings(look, device, FATE_DELIVERED, WAITS_EITHER) +
                     settled_readings(look, device, FATE_DEAD, WAITS_EITHER);
-    look->judgement->dropped += thinned;
-    if (missing > thinned || missing + open < thinned) {
-        blame(look, missing > thinned ? VERDICT_LOST : VERDICT_LEDGER,
+    look->judgement->dropped += row->fates[FATE_THINNED];
+    look->judgement->expired += row->fates[FATE_EXPIRED];
+    if ((missing > given_up || missing + open < given_up) && !look->truth->vague) {
+        blame(look, missing > given_up ? VERDICT_LOST : VERDICT_LEDGER,
               "%s for %s: %llu readings are gone, the ledger tells of %llu", row->name,
               truth_uplink_names[look->uplink], (unsigned long long)missing,
-              (unsigned long long)thinned);
+              (unsigned long long)given_up);
     }
-    if (row->counts[LEDGER_STORED] != stored_readings(look, device)) {
-        blame(look, VERDICT_LEDGER, "%s: stored %llu, not %llu", row->name,
+    uint64_t stored = stored_readings(look, STREAM_RAW, device);
+    uint64_t derived = stored_readings(look, STREAM_AGGREGATE, device) +
+                       stored_readings(look, STREAM_EVENT, device);
+    if (row->counts[LEDGER_STORED] != stored ||
+        (row->counts[LEDGER_DERIVED] != derived && !look->unknown && !look->truth->vague)) {
+        blame(look, VERDICT_LEDGER, "%s: stored %llu and %llu, not %llu and %llu", row->name,
               (unsigned long long)row->counts[LEDGER_STORED],
-              (unsigned long long)stored_readings(look, device));
+              (unsigned long long)row->counts[LEDGER_DERIVED], (unsigned long long)stored,
+              (unsigned long long)derived);
     }
     check_fate(look, row, FATE_DELIVERED);
     check_fate(look, row, FATE_DEAD);
@@ -297,10 +350,30 @@ static void check_seqs(struct look *look)
                 last = scan->commit != 0 && scan->commit <= look->judgement->commit ? seq : last;
             }
             uint64_t found = store_last_seq(look->store, (enum stream)s, d + 1);
-            if (found != last) {
+            bool made = found > last && s == STREAM_AGGREGATE &&
+                        (look->unknown || look->truth->vague);
+            if (found != last && !made) {
                 blame(look, found < last ? VERDICT_LOST : VERDICT_INVENTED,
                       "%s %s: the last seq is %llu, not %llu", stream_name((enum stream)s),
                       truth_device_names[d], (unsigned long long)found, (unsigned long long)last);
+            }
+        }
+    }
+}
+
+/* Where keep is longer than the store's life nothing ever leaves it. */
+static void check_kept(struct look *look)
+{
+    struct truth *truth = look->truth;
+    for (unsigned s = 0; s < STREAM_COUNT; s++) {
+        for (unsigned d = 0; d < TRUTH_DEVICES; d++) {
+            for (uint64_t seq = 1; seq <= truth->last[s][d]; seq++) {
+                if (stored_at(truth_at(truth, s, d, seq), look->judgement->commit) &&
+                    look->met[index_of(truth, s, d, seq)] == 0) {
+                    blame(look, VERDICT_LOST, "%s %s seq %llu is not in the history",
+                          stream_name((enum stream)s), truth_device_names[d],
+                          (unsigned long long)seq);
+                }
             }
         }
     }
@@ -318,6 +391,9 @@ static void check_history(struct look *look)
                   strerror(-rc));
         }
     }
+    if (look->judgement->settings.keep_ms > 0) {
+        check_kept(look);
+    }
 }
 
 static void check_content(struct look *look)
@@ -329,8 +405,8 @@ static void check_content(struct look *look)
               (unsigned long long)bad);
         return;
     }
-    check_seqs(look);
     check_history(look);
+    check_seqs(look);
     for (unsigned u = 0; u < TRUTH_UPLINKS && look->verdict == VERDICT_GOOD; u++) {
         check_uplink(look, u);
     }
@@ -434,7 +510,8 @@ static void check_store(struct look *look)
 enum verdict judge(const char *dir, struct judgement *judgement)
 {
     struct look look = {.judgement = judgement, .truth = judgement->truth};
-    judgement->scans = judgement->dropped = 0;
+    judgement->scans = judgement->dropped = judgement->expired = judgement->made = 0;
+    truth_hold_clocks(look.truth, judgement->attempted);
     int rc = store_open(dir, &judgement->settings, &look.store);
     if (rc < 0) {
         blame(&look, VERDICT_UNOPENABLE, "store_open: %s", strerror(-rc));

@@ -1,5 +1,9 @@
 /* judge.h - opens a store as the daemon would and holds it to the truth.
  *
+ * What was stored and not delivered must come, but for what the ledger says was thinned, dropped or
+ * expired: those counts must equal what is missing, it must be the oldest, and old enough. What is
+ * kept must be in the history.
+ *
  * Changes the store (it drains it and appends), so it is given a copy or the last look. One thread;
  * a crash or a hang is for the parent to see, so run it in a child. */
 #pragma once
@@ -30,6 +34,8 @@ struct judgement {
     uint32_t commit;  /* out: the one it is at */
     uint64_t scans;   /* out: that waited and were met, on all uplinks */
     uint64_t dropped; /* out: readings that a full store had dropped, as its ledger says */
+    uint64_t expired; /* out: the same of those that were too old for their uplink */
+    uint64_t made;    /* out: scans of statistics met */
     char reason[160]; /* out: of a bad verdict */
 };
 

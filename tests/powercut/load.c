@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { SMALL_COUNT = 6, DEAD_EVERY = 23, TAKE_MAX = 12, DRAIN_TURNS_MAX = 10000 };
+enum { DEAD_EVERY = 23, TAKE_MAX = 12, DRAIN_TURNS_MAX = 10000 };
 
 struct store_settings load_settings(int when_full)
 {
@@ -55,8 +55,8 @@ static int make_names(struct load *load)
 static int make_readers(struct load *load)
 {
     for (unsigned u = 0; u < TRUTH_UPLINKS; u++) {
-        int rc = store_add_uplink(load->store, truth_uplink_names[u], truth_uplink_streams[u], 0,
-                                  &load->uplinks[u]);
+        int rc = store_add_uplink(load->store, truth_uplink_names[u], truth_uplink_streams[u],
+                                  load->truth->max_age_ms[u], &load->uplinks[u]);
         if (rc == 0) {
             rc = store_reader_create(load->store, load->uplinks[u], u == 0, &load->readers[u]);
         }
@@ -67,8 +67,56 @@ static int make_readers(struct load *load)
     return 0;
 }
 
+struct lesson {
+    struct truth *truth;
+    uint64_t known; /* the last seq that needs no look */
+};
+
+static int learn_scan(void *user, const struct scan *scan)
+{
+    const struct lesson *lesson = user;
+    struct truth *truth = lesson->truth;
+    if (scan->seq <= lesson->known || scan->seq >= truth->seqs) {
+        return 0;
+    }
+    /* A reader in another thread may have settled it already: what it wrote down stays. */
+    struct truth_scan *known = truth_at(truth, STREAM_AGGREGATE, scan->device - 1, scan->seq);
+    if (truth->unseen) { /* the store was opened anew: no settlement of it came before */
+        memset(known->settled, 0, sizeof(known->settled));
+        memset(known->certain, 0, sizeof(known->certain));
+    }
+    known->made = 1;
+    known->count = scan->count;
+    known->hash = truth_hash(scan);
+    truth->scans_made++;
+    __atomic_store_n(&known->commit, truth->attempted, __ATOMIC_RELEASE); /* a kill may be near */
+    return 0;
+}
+
+/* The store has made statistics of what it thinned with the commit that it is at: nobody can say
+ * beforehand what is in them, but from here on they must stay what they are. */
+static void learn_made(struct load *load)
+{
+    struct truth *truth = load->truth;
+    for (unsigned d = 0; d < TRUTH_DEVICES && load->settings.when_full == STORE_FULL_THIN; d++) {
+        uint64_t last = store_last_seq(load->store, STREAM_AGGREGATE, d + 1);
+        struct lesson lesson = {truth, truth->last[STREAM_AGGREGATE][d]};
+        if (last == lesson.known) {
+            continue;
+        }
+        truth->last[STREAM_AGGREGATE][d] = last; /* first: a kill may be near */
+        int rc = -ENOMEM;
+        for (unsigned i = 0; i < 2 && rc != 0; i++) { /* the second time after a failing call */
+            rc = store_history(load->store, STREAM_AGGREGATE, d + 1, INT64_MIN, INT64_MAX,
+                               learn_scan, &lesson);
+        }
+        truth->vague |= rc != 0;
+    }
+}
+
 int load_open(struct load *load)
 {
+    truth_hold_clocks(load->truth, load->truth->attempted);
     int rc = store_open(load->dir, &load->settings, &load->store);
     if (rc < 0) {
         load->store = NULL;
@@ -79,7 +127,10 @@ int load_open(struct load *load)
     if (rc < 0) {
         return rc;
     }
+    load->truth->unseen = true; /* a kill may be near */
     truth_rebase(load->truth, commit);
+    learn_made(load);
+    load->truth->unseen = false;
     snprintf(load->truth->id, sizeof(load->truth->id), "%s", store_id(load->store));
     rc = make_readers(load);
     return rc < 0 ? rc : make_names(load);
@@ -112,7 +163,7 @@ int load_append(struct load *load, unsigned stream, unsigned device, unsigned co
         return rc;
     }
     *truth_at(truth, stream, device, seq) = (struct truth_scan){.commit = truth->attempted + 1,
-                                                                .count = (uint8_t)count};
+                                                                .count = (uint16_t)count};
     truth->last[stream][device] = seq;
     if (stream == STREAM_RAW) {
         store_count(load->store, device + 1, LEDGER_READ, count);
@@ -142,8 +193,7 @@ static void mark_refused(struct truth *truth, uint32_t commit)
 static int expect_latch(struct load *load)
 {
     struct scan *scan = (struct scan *)(void *)load->scan;
-    truth_build(load->truth, STREAM_RAW, 0, load->truth->last[STREAM_RAW][0] + 1, SMALL_COUNT,
-                scan);
+    truth_build(load->truth, STREAM_RAW, 0, load->truth->last[STREAM_RAW][0] + 1, LOAD_SMALL, scan);
     bool latched = store_append(load->store, scan) == -EIO && store_commit(load->store) == -EIO;
     return latched ? -EIO : -EPROTO;
 }
@@ -165,6 +215,7 @@ int load_commit(struct load *load)
     if (load->early && load->promise != NULL) {
         load->promise(PROMISE_KEPT, commit);
     }
+    truth_hold_clocks(truth, commit);
     int rc = store_commit(load->store);
     if (rc < 0 && rc != -ENOSPC) {
         load->failed++;
@@ -173,6 +224,7 @@ int load_commit(struct load *load)
     if (rc == -ENOSPC) {
         mark_refused(truth, commit);
     }
+    learn_made(load);
     truth->acked = commit;
     if (!load->early && load->promise != NULL) {
         load->promise(PROMISE_KEPT, commit);
@@ -290,61 +342,6 @@ int load_drain(struct load *load)
     return -EPROTO; /* the same again and again */
 }
 
-/* -ENOSPC is an answer, not the end; so is, under faults, all but a latched store. */
-static int go_on(const struct load *load, int rc)
-{
-    bool end = rc == -EIO || rc == -EPROTO || rc == -E2BIG;
-    return rc == -ENOSPC || (load->faulty && !end) ? 0 : rc;
-}
-
-static int append_some(struct load *load, unsigned scans, unsigned count)
-{
-    int rc = 0;
-    for (unsigned i = 0; i < scans && rc == 0; i++) {
-        for (unsigned d = 0; d < TRUTH_DEVICES && rc == 0; d++) {
-            rc = go_on(load, load_append(load, STREAM_RAW, d, count));
-        }
-    }
-    if (rc == 0 && load_chance(load, 5) == 0) {
-        rc = go_on(load,
-                   load_append(load, STREAM_AGGREGATE, load_chance(load, TRUTH_DEVICES), count));
-    }
-    if (rc == 0 && load_chance(load, 9) == 0) {
-        rc = go_on(load,
-                   load_append(load, STREAM_EVENT, load_chance(load, TRUTH_DEVICES), SMALL_COUNT));
-    }
-    return rc;
-}
-
-/* Commits of that size each, with `deliveries` takes after each. */
-static int phase(struct load *load, unsigned commits, unsigned scans, unsigned count,
-                 unsigned deliveries)
-{
-    int rc = 0;
-    for (unsigned i = 0; i < commits && rc == 0; i++) {
-        rc = append_some(load, scans, count);
-        if (rc == 0) {
-            rc = go_on(load, load_commit(load));
-        }
-        for (unsigned u = 0; u < TRUTH_UPLINKS * deliveries && rc == 0; u++) {
-            rc = go_on(load, load_deliver(load, u % TRUTH_UPLINKS));
-        }
-    }
-    return rc;
-}
-
-static int drain_and_commit(struct load *load)
-{
-    int rc = go_on(load, load_drain(load));
-    return rc < 0 ? rc : go_on(load, load_commit(load));
-}
-
-static int reopen(struct load *load)
-{
-    load_close(load);
-    return load_open(load);
-}
-
 static int count_scan(void *user, const struct scan *scan)
 {
     (void)scan;
@@ -364,22 +361,4 @@ int load_look(struct load *load)
     rc = rc < 0 ? rc : store_history(load->store, STREAM_RAW, 1, 0, INT64_MAX, count_scan, &scans);
     rc = rc < 0 ? rc : store_verify(load->store, &blocks, &bad);
     return rc == 0 && bad > 0 ? -EPROTO : rc;
-}
-
-int load_run(struct load *load, unsigned rounds, bool fill)
-{
-    int rc = load_open(load);
-    rc = rc < 0 ? rc : phase(load, rounds, 1, SMALL_COUNT, 1);
-    rc = rc < 0 ? rc : phase(load, rounds / 2, fill ? 8 : 2, TRUTH_POINTS, 0); /* growth */
-    rc = rc < 0 ? rc : go_on(load, load_look(load));
-    rc = rc < 0 ? rc : reopen(load);
-    if (fill) {
-        rc = rc < 0 ? rc : phase(load, rounds, 20, TRUTH_POINTS, 1);
-    }
-    rc = rc < 0 ? rc : drain_and_commit(load);
-    rc = rc < 0 ? rc
-                : phase(load, rounds, 2, SMALL_COUNT, 3); /* in the space that was given back */
-    rc = rc < 0 ? rc : drain_and_commit(load);
-    load_close(load);
-    return rc;
 }

@@ -1,5 +1,5 @@
-/* load.h - drives a store through its life: creation, appends, commits, settlements on two uplinks,
- * dead letters, growth, a full store, reclaim, closing and opening again.
+/* load.h - what is done to a store under proof: opening, appends, commits, settlements on two
+ * uplinks, dead letters, looks. life.h puts these into an order.
  *
  * Single-threaded, through the store's public headers only; what it does it writes down in a
  * truth. It takes every error as the daemon does: a scan or settlement that was refused did not
@@ -12,6 +12,8 @@ enum promise {
     PROMISE_BEGUN, /* the commit is about to be made */
     PROMISE_KEPT,  /* it is acknowledged: said before anybody outside can know */
 };
+
+enum { LOAD_SMALL = 6 }; /* readings in a small scan; a large one has TRUTH_POINTS */
 
 struct load {
     const char *dir;
@@ -53,7 +55,3 @@ must_check int load_drain(struct load *load);
 
 /* Figures, ledger, history and checksums, as the API asks for them. -EPROTO: a damaged block. */
 must_check int load_look(struct load *load);
-
-/* The whole life, `rounds` commits in each of its phases; with `fill` until the store is full, and
- * on. The first error ends it (-ENOSPC does not: that is what `pause` says). */
-must_check int load_run(struct load *load, unsigned rounds, bool fill);

@@ -1,16 +1,20 @@
-/* powercut_cuts [--images N] [--hours H] [--seed S] [--workers W] [--work DIR] [--keep DIR]
+/* powercut_cuts [--images N] [--hours H] [--seed S] [--life NAME] [--workers W] [--work DIR]
+ *               [--keep DIR]
  *
- * Power cuts at file level, by the model of disk.h: a load drives the store through its life while
- * every write and barrier is recorded; then, at every event, the images that a cut may leave are
- * built, and each distinct one is opened, held to the truth, and put to work again. Goes on with
- * new seeds until N distinct images (50,000) were judged, or for H hours.
+ * Power cuts at file level, by the model of disk.h: a load leads the store through one of the lives
+ * of life.h while every write and barrier is recorded; then, at every event, the images that a cut
+ * may leave are built, and each distinct one is opened, held to the truth, and put to work again.
+ * Goes on with new seeds, each life in its turn (or NAME alone), until N distinct images (50,000)
+ * were judged and every life was led, or for H hours.
  *
- * In the same run the same load is made three times with a planted bug: MDB_NOSYNC, MDB_NOMETASYNC,
+ * In the same run each life is led three times more with a planted bug: MDB_NOSYNC, MDB_NOMETASYNC,
  * and acknowledging before the commit. A proof that does not catch those proves nothing. The last
- * line is a JSON summary; the exit status is 0 when no image was bad and every bug was caught. */
+ * line is a JSON summary; the exit status is 0 when no image was bad and every bug was caught in
+ * every life. */
 #include "examine.h"
 #include "hashes.h"
 #include "images.h"
+#include "life.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -26,6 +30,7 @@ enum {
     WORKERS_MAX = 16,
     SEQS = 6000,
     ROUNDS_FULL = 12, /* commits in a phase of the load */
+    ROUNDS_MOVES = 16,
     ROUNDS_LIGHT = 30,
     CONTROL_STRIDE = 3,      /* of the planted bugs every third event is enough */
     CONTROL_BAD_ENOUGH = 25, /* images, for each worker */
@@ -46,7 +51,8 @@ static const struct bug bugs[] = {
 
 /* Sums of all workers, in shared memory. */
 struct tally {
-    _Atomic uint64_t events, commits, refused, built, distinct, judged, scans, dropping;
+    _Atomic uint64_t events, commits, refused, built, distinct, judged, scans;
+    _Atomic uint64_t dropping, expiring, thinning; /* images whose store had done that */
     _Atomic uint64_t verdicts[VERDICTS];
 };
 
@@ -54,6 +60,7 @@ struct options {
     uint64_t images, seed;
     double hours;
     unsigned workers;
+    int life; /* -1: all, by seed */
     const char *work, *keep;
 };
 
@@ -78,37 +85,36 @@ static double seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Every other load fills its store; those images are larger, and fewer. */
-static bool fills(uint64_t seed)
+static enum life life_of(const struct options *options, uint64_t seed)
 {
-    return seed % 2 == 0;
+    return options->life < 0 ? (enum life)(seed % LIVES) : (enum life)options->life;
 }
 
-static struct store_settings settings_of(uint64_t seed)
+/* Where the store is filled, images are larger and fewer will do. */
+static unsigned rounds_of(enum life life)
 {
-    return load_settings(seed % 4 < 2 ? STORE_FULL_PAUSE : STORE_FULL_DROP_OLDEST);
+    return life == LIFE_STEADY ? ROUNDS_LIGHT : life == LIFE_MOVES ? ROUNDS_MOVES : ROUNDS_FULL;
 }
 
 /* In a child: the store's life, recorded. */
 static int record_load(const char *folder, const char *trace, struct truth *truth,
-                       const struct bug *bug, uint64_t seed)
+                       const struct bug *bug, enum life life, uint64_t seed)
 {
     struct load load = {.dir = folder,
                         .truth = truth,
-                        .settings = settings_of(seed),
                         .early = bug->early,
                         .promise = record_promise,
                         .rng = seed * 0x9E3779B97F4A7C15ull + 1};
     record_lmdb_flags = bug->lmdb_flags;
     int rc = image_clear(folder);
     rc = rc < 0 ? rc : record_start(folder, trace);
-    rc = rc < 0 ? rc : load_run(&load, fills(seed) ? ROUNDS_FULL : ROUNDS_LIGHT, fills(seed));
+    rc = rc < 0 ? rc : life_run(&load, life, rounds_of(life));
     record_stop();
     (void)image_clear(folder);
     (void)rmdir(folder);
     if (rc < 0) {
-        fprintf(stderr, "the load itself failed at commit %u: %s\n", truth->attempted,
-                strerror(-rc));
+        fprintf(stderr, "seed %llu: the life %s itself failed at commit %u: %s\n",
+                (unsigned long long)seed, life_name(life), truth->attempted, strerror(-rc));
     }
     return rc;
 }
@@ -119,9 +125,10 @@ static void keep_bad(struct replay *replay, enum verdict verdict, const char *pa
     if (replay->bug != &no_bug || replay->bad > KEPT_BAD_MAX) {
         return;
     }
-    fprintf(stderr, "seed %llu event %llu, %s, commits %u..%u: %s: %s\n",
-            (unsigned long long)replay->seed, (unsigned long long)replay->event, pattern,
-            replay->acked, replay->attempted, verdict_name(verdict), reason);
+    fprintf(stderr, "seed %llu (%s) event %llu, %s, commits %u..%u: %s: %s\n",
+            (unsigned long long)replay->seed, life_name(life_of(replay->options, replay->seed)),
+            (unsigned long long)replay->event, pattern, replay->acked, replay->attempted,
+            verdict_name(verdict), reason);
     if (replay->options->keep != NULL) {
         char path[512];
         snprintf(path, sizeof(path), "%s/%s-%llu-%llu", replay->options->keep,
@@ -158,6 +165,8 @@ static void judge_image(void *user, const char *pattern)
     replay->tally->distinct += fresh;
     replay->tally->scans += judgement->scans;
     replay->tally->dropping += judgement->dropped > 0;
+    replay->tally->expiring += judgement->expired > 0;
+    replay->tally->thinning += judgement->made > 0;
     replay->tally->judged++;
     replay->tally->verdicts[verdict]++;
     if (verdict != VERDICT_GOOD) {
@@ -202,7 +211,7 @@ static int replay_run(struct replay *replay, const char *trace_path)
 {
     char work[300];
     snprintf(work, sizeof(work), "%s/judge-%u", replay->options->work, replay->worker);
-    struct store_settings settings = settings_of(replay->seed);
+    struct store_settings settings = life_settings(life_of(replay->options, replay->seed));
     auto_fclose FILE *trace = fopen(trace_path, "rb");
     replay->disk = disk_create();
     replay->image.max = EXAMINE_IMAGE_MAX;
@@ -237,7 +246,7 @@ static bool run(const struct options *options, const struct bug *bug, uint64_t s
     }
     pid_t pid = fork();
     if (pid == 0) {
-        _exit(record_load(folder, trace, truth, bug, seed) < 0);
+        _exit(record_load(folder, trace, truth, bug, life_of(options, seed), seed) < 0);
     }
     bool good = ended_well(pid);
     pid_t workers[WORKERS_MAX];
@@ -277,12 +286,14 @@ static void print_tally(const char *name, const struct tally *tally)
 {
     printf("\"%s\": {\"events\": %llu, \"commits\": %llu, \"scans_refused\": %llu, "
            "\"images_built\": %llu, \"distinct_images\": %llu, "
-           "\"judged\": %llu, \"of_stores_that_dropped\": %llu, \"scans_met\": %llu, "
-           "\"bad\": %llu",
+           "\"judged\": %llu, \"of_stores_that_dropped\": %llu, "
+           "\"of_stores_that_thinned\": %llu, \"of_stores_that_expired\": %llu, "
+           "\"scans_met\": %llu, \"bad\": %llu",
            name, (unsigned long long)tally->events, (unsigned long long)tally->commits,
            (unsigned long long)tally->refused, (unsigned long long)tally->built,
            (unsigned long long)tally->distinct, (unsigned long long)tally->judged,
-           (unsigned long long)tally->dropping, (unsigned long long)tally->scans,
+           (unsigned long long)tally->dropping, (unsigned long long)tally->thinning,
+           (unsigned long long)tally->expiring, (unsigned long long)tally->scans,
            (unsigned long long)bad_of(tally));
     for (unsigned v = VERDICT_GOOD + 1; v < VERDICTS; v++) {
         if (tally->verdicts[v] > 0) {
@@ -291,6 +302,25 @@ static void print_tally(const char *name, const struct tally *tally)
         }
     }
     printf("}");
+}
+
+/* Every planted bug in every life. */
+static bool run_bugs(const struct options *options, struct tally *tallies, bool *caught)
+{
+    bool ran = true;
+    uint64_t lives = options->life < 0 ? LIVES : 1;
+    for (size_t b = 0; b < ARRAY_SIZE(bugs); b++) {
+        for (uint64_t i = 0; i < lives && ran; i++) {
+            uint64_t before = bad_of(&tallies[b]), seed = options->seed + i;
+            ran = run(options, &bugs[b], seed, &tallies[b]);
+            if (bad_of(&tallies[b]) == before) {
+                fprintf(stderr, "seed %llu (%s): the planted bug %s was not caught\n",
+                        (unsigned long long)seed, life_name(life_of(options, seed)), bugs[b].name);
+                *caught = false;
+            }
+        }
+    }
+    return ran;
 }
 
 /* 0: all good; 1: a bad image, or a planted bug that was not caught; 2: it did not run. */
@@ -302,20 +332,18 @@ static int prove(const struct options *options)
         return 2;
     }
     double began = seconds();
-    bool ran = true, good = true;
-    for (size_t b = 0; b < ARRAY_SIZE(bugs) && ran; b++) {
-        ran = run(options, &bugs[b], options->seed, &tallies[b + 1]);
-        good &= bad_of(&tallies[b + 1]) > 0;
-    }
-    uint64_t seed = options->seed;
+    bool good = true;
+    bool ran = run_bugs(options, tallies + 1, &good);
+    uint64_t seed = options->seed, lives = options->life < 0 ? LIVES : 1;
     do {
         ran = ran && run(options, &no_bug, seed++, &tallies[0]);
-    } while (ran &&
-             (seconds() - began < options->hours * 3600 || tallies[0].distinct < options->images));
+    } while (ran && (seconds() - began < options->hours * 3600 ||
+                     tallies[0].distinct < options->images || seed - options->seed < lives));
     good &= bad_of(&tallies[0]) == 0;
-    printf("{\"program\": \"powercut_cuts\", \"good\": %s, \"loads\": %llu, \"seconds\": %.1f, ",
-           ran && good ? "true" : "false", (unsigned long long)(seed - options->seed),
-           seconds() - began);
+    printf("{\"program\": \"powercut_cuts\", \"good\": %s, \"seed\": %llu, \"loads\": %llu, "
+           "\"seconds\": %.1f, ",
+           ran && good ? "true" : "false", (unsigned long long)options->seed,
+           (unsigned long long)(seed - options->seed), seconds() - began);
     print_tally("store", &tallies[0]);
     for (size_t b = 0; b < ARRAY_SIZE(bugs); b++) {
         printf(", ");
@@ -328,13 +356,10 @@ static int prove(const struct options *options)
 static bool parse(int argc, char **argv, struct options *options)
 {
     static const struct option names[] = {
-        {"images", required_argument, NULL, 'i'},
-        {"hours", required_argument, NULL, 'h'},
-        {"seed", required_argument, NULL, 's'},
-        {"workers", required_argument, NULL, 'w'},
-        {"work", required_argument, NULL, 'd'},
-        {"keep", required_argument, NULL, 'k'},
-        {NULL, 0, NULL, 0},
+        {"images", required_argument, NULL, 'i'},  {"hours", required_argument, NULL, 'h'},
+        {"seed", required_argument, NULL, 's'},    {"life", required_argument, NULL, 'l'},
+        {"workers", required_argument, NULL, 'w'}, {"work", required_argument, NULL, 'd'},
+        {"keep", required_argument, NULL, 'k'},    {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -347,6 +372,12 @@ static bool parse(int argc, char **argv, struct options *options)
             break;
         case 's':
             options->seed = strtoull(optarg, NULL, 10);
+            break;
+        case 'l':
+            options->life = life_named(optarg);
+            if (options->life < 0) {
+                return false;
+            }
             break;
         case 'w':
             options->workers = (unsigned)strtoul(optarg, NULL, 10);
@@ -369,6 +400,7 @@ int main(int argc, char **argv)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct options options = {.images = 50000,
                               .seed = 1,
+                              .life = -1,
                               .workers = cores < 1             ? 1
                                          : cores > WORKERS_MAX ? WORKERS_MAX
                                                                : (unsigned)cores};

@@ -7,6 +7,7 @@
  * JSON summary; where nothing may be mounted those cases are counted as skipped. */
 #include "disk.h"
 #include "examine.h"
+#include "life.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,17 +25,18 @@ enum surprise { SURPRISE_NONE, SURPRISE_FULL, SURPRISE_READ_ONLY, SURPRISE_FILE_
 struct disk_case {
     const char *name, *options; /* of the tmpfs; NULL: ext4 in a file */
     enum surprise surprise;     /* at commit FAULT_AT */
-    int when_full;
+    enum life life;
 };
 static const struct disk_case cases[] = {
-    {"tmpfs small from the start", "size=1400k", SURPRISE_NONE, STORE_FULL_DROP_OLDEST},
-    {"tmpfs small, pause", "size=1400k", SURPRISE_NONE, STORE_FULL_PAUSE},
-    {"tmpfs filled by others", "size=4m", SURPRISE_FULL, STORE_FULL_DROP_OLDEST},
-    {"tmpfs filled by others, pause", "size=4m", SURPRISE_FULL, STORE_FULL_PAUSE},
-    {"file size limit", "size=4m", SURPRISE_FILE_LIMIT, STORE_FULL_DROP_OLDEST},
-    {"ext4 filled by others", NULL, SURPRISE_FULL, STORE_FULL_DROP_OLDEST},
-    {"ext4 filled by others, pause", NULL, SURPRISE_FULL, STORE_FULL_PAUSE},
-    {"ext4 read-only", NULL, SURPRISE_READ_ONLY, STORE_FULL_DROP_OLDEST},
+    {"tmpfs small from the start", "size=1400k", SURPRISE_NONE, LIFE_DROP},
+    {"tmpfs small, pause", "size=1400k", SURPRISE_NONE, LIFE_PAUSE},
+    {"tmpfs filled by others", "size=4m", SURPRISE_FULL, LIFE_DROP},
+    {"tmpfs filled by others, thin", "size=4m", SURPRISE_FULL, LIFE_THIN},
+    {"tmpfs filled by others, pause", "size=4m", SURPRISE_FULL, LIFE_PAUSE},
+    {"file size limit", "size=4m", SURPRISE_FILE_LIMIT, LIFE_DROP},
+    {"ext4 filled by others", NULL, SURPRISE_FULL, LIFE_DROP},
+    {"ext4 filled by others, pause", NULL, SURPRISE_FULL, LIFE_PAUSE},
+    {"ext4 read-only", NULL, SURPRISE_READ_ONLY, LIFE_DROP},
 };
 
 static char disk[40], work[64], ballast[64], image[64];
@@ -78,14 +80,9 @@ static int session(const struct disk_case *one, struct truth *truth)
 {
     signal(SIGXFSZ, SIG_IGN); /* as main() does */
     alarm(SESSION_SECONDS);
-    struct load load = {.dir = work,
-                        .truth = truth,
-                        .settings = load_settings(one->when_full),
-                        .faulty = true,
-                        .promise = spring,
-                        .rng = 77};
+    struct load load = {.dir = work, .truth = truth, .faulty = true, .promise = spring, .rng = 77};
     surprise = one->surprise;
-    int rc = load_run(&load, ROUNDS, true);
+    int rc = life_run(&load, one->life, ROUNDS);
     fprintf(stderr, "  %s: %u commits, %u promised: %s\n", one->name, truth->attempted,
             truth->acked, strerror(-rc));
     return rc == -EPROTO ? ENDED_UNTRUE : 0;
@@ -112,7 +109,7 @@ static int mount_case(const struct disk_case *one)
 /* 1: bad, 0: good, -1: skipped. */
 static int run(const struct disk_case *one)
 {
-    struct store_settings settings = load_settings(one->when_full);
+    struct store_settings settings = life_settings(one->life);
     struct truth *truth = truth_create(7, SEQS);
     if (truth == NULL || mount_case(one) < 0) {
         truth_destroy(truth);

@@ -6,11 +6,12 @@
  * After each session the store is opened without faults and must hold exactly what was promised;
  * the session itself must neither crash nor hang nor promise anything after a failed commit.
  * --stride N tries every N-th call only; --fault and --at do one session again; --hours goes on
- * with new seeds, of which every other fills its store. The last line is a JSON summary; the exit
- * status is 0 when nothing was bad. */
+ * with new seeds; the seed also says which of the lives of life.h is led. The last line is a JSON
+ * summary; the exit status is 0 when nothing was bad. */
 #include "disk.h"
 #include "examine.h"
 #include "fault.h"
+#include "life.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -53,6 +54,11 @@ struct bench {
     uint64_t sessions[FAULT_KINDS], failed[FAULT_KINDS], bad, shown;
 };
 
+static enum life life_of(const struct bench *bench)
+{
+    return (enum life)((bench->seed - 1) % LIVES);
+}
+
 static int session(struct bench *bench)
 {
     struct rlimit no_core = {0, 0};
@@ -63,12 +69,11 @@ static int session(struct bench *bench)
     }
     struct load load = {.dir = bench->work,
                         .truth = bench->truth,
-                        .settings = load_settings(STORE_FULL_DROP_OLDEST),
                         .faulty = true,
                         .rng = bench->seed * 0x9E3779B97F4A7C15ull + 1};
     fault_arm(bench->plan);
     bool calls = bench->plan->kind == FAULT_CALLS;
-    int rc = load_run(&load, calls ? ROUNDS_CALLS : ROUNDS_ALLOCATIONS, bench->seed % 2 == 0);
+    int rc = life_run(&load, life_of(bench), calls ? ROUNDS_CALLS : ROUNDS_ALLOCATIONS);
     fault_disarm();
     return rc == -EPROTO ? ENDED_UNTRUE : 0;
 }
@@ -78,9 +83,10 @@ static void blame(struct bench *bench, const struct fault *fault, const char *wh
 {
     bench->bad++;
     if (bench->shown++ < SHOWN_MAX) {
-        fprintf(stderr, "seed %llu %s at %llu (%s), commits %u..%u: %s: %s\n",
-                (unsigned long long)bench->seed, fault->name, (unsigned long long)bench->plan->at,
-                bench->plan->first, bench->truth->acked, bench->truth->attempted, what, reason);
+        fprintf(stderr, "seed %llu (%s) %s at %llu (%s), commits %u..%u: %s: %s\n",
+                (unsigned long long)bench->seed, life_name(life_of(bench)), fault->name,
+                (unsigned long long)bench->plan->at, bench->plan->first, bench->truth->acked,
+                bench->truth->attempted, what, reason);
     }
 }
 
@@ -117,7 +123,7 @@ static void run(struct bench *bench, const struct fault *fault, uint64_t at)
     bench->failed[fault->kind] += bench->plan->failed;
 }
 
-static void run_all(struct bench *bench)
+static void run_faults(struct bench *bench)
 {
     for (size_t f = 0; f < ARRAY_SIZE(faults); f++) {
         if (bench->fault != NULL) {
@@ -134,6 +140,22 @@ static void run_all(struct bench *bench)
     }
 }
 
+/* One seed. */
+static int run_seed(struct bench *bench)
+{
+    struct store_settings settings = life_settings(life_of(bench));
+    bench->truth = truth_create(bench->seed, SEQS);
+    bench->examiner = bench->truth == NULL ? NULL
+                                           : examiner_create(bench->work, bench->truth, &settings);
+    if (bench->examiner == NULL) {
+        return -ENOMEM;
+    }
+    run_faults(bench);
+    examiner_destroy(bench->examiner);
+    truth_destroy(bench->truth);
+    return 0;
+}
+
 static double seconds(void)
 {
     struct timespec now;
@@ -144,27 +166,25 @@ static double seconds(void)
 static int prove(struct bench *bench, double hours)
 {
     double began = seconds();
-    struct store_settings settings = load_settings(STORE_FULL_DROP_OLDEST);
-    bench->truth = truth_create(bench->seed, SEQS);
+    uint64_t first = bench->seed;
     bench->plan = mmap(NULL, sizeof(*bench->plan), PROT_READ | PROT_WRITE,
                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (bench->truth == NULL || bench->plan == MAP_FAILED) {
-        return 2;
-    }
-    bench->examiner = examiner_create(bench->work, bench->truth, &settings);
-    if (bench->examiner == NULL) {
+    if (bench->plan == MAP_FAILED) {
         return 2;
     }
     do {
-        run_all(bench);
+        if (run_seed(bench) < 0) {
+            return 2;
+        }
         bench->seed++;
     } while (seconds() - began < hours * 3600);
-    examiner_destroy(bench->examiner);
-    printf("{\"program\": \"powercut_faults\", \"good\": %s, \"seconds\": %.1f, \"bad\": %llu, "
-           "\"call_sessions\": %llu, \"calls_failed\": %llu, \"allocation_sessions\": %llu, "
+    printf("{\"program\": \"powercut_faults\", \"good\": %s, \"seed\": %llu, \"seeds\": %llu, "
+           "\"seconds\": %.1f, \"bad\": %llu, \"call_sessions\": %llu, \"calls_failed\": %llu, "
+           "\"allocation_sessions\": %llu, "
            "\"allocations_failed\": %llu}\n",
-           bench->bad == 0 ? "true" : "false", seconds() - began, (unsigned long long)bench->bad,
-           (unsigned long long)bench->sessions[FAULT_CALLS],
+           bench->bad == 0 ? "true" : "false", (unsigned long long)first,
+           (unsigned long long)(bench->seed - first), seconds() - began,
+           (unsigned long long)bench->bad, (unsigned long long)bench->sessions[FAULT_CALLS],
            (unsigned long long)bench->failed[FAULT_CALLS],
            (unsigned long long)bench->sessions[FAULT_ALLOCATIONS],
            (unsigned long long)bench->failed[FAULT_ALLOCATIONS]);

@@ -30,7 +30,8 @@ struct bench {
     uint64_t seed, rng;
     struct truth *truth;
     struct examiner *examiner;
-    uint64_t kills, in_creation, ended, commits, scans, bad;
+    struct store_settings settings;
+    uint64_t thinning, kills, in_creation, ended, commits, scans, bad;
 };
 
 /* A settling thread: a load of its own, on the same store, readers and truth. */
@@ -74,10 +75,8 @@ static int live(struct bench *bench)
     setrlimit(RLIMIT_CORE, &no_core);
     static struct load load;
     static struct settling settling[TRUTH_UPLINKS];
-    load = (struct load){.dir = bench->work,
-                         .truth = bench->truth,
-                         .settings = load_settings(STORE_FULL_DROP_OLDEST),
-                         .rng = bench->rng};
+    load = (struct load){
+        .dir = bench->work, .truth = bench->truth, .settings = bench->settings, .rng = bench->rng};
     int rc = load_open(&load);
     if (rc < 0) {
         fprintf(stderr, "open after a kill: %s\n", strerror(-rc));
@@ -121,6 +120,7 @@ static void kill_once(struct bench *bench)
                                         bench->truth->attempted, true);
     const struct judgement *judgement = examiner_judgement(bench->examiner);
     bench->scans += judgement->scans;
+    bench->thinning += judgement->made > 0;
     if (verdict != VERDICT_GOOD || !killed) {
         bench->bad++;
         if (bench->bad <= SHOWN_MAX) {
@@ -141,15 +141,18 @@ static double seconds(void)
 static int prove(struct bench *bench, uint64_t kills, double hours)
 {
     double began = seconds();
-    struct store_settings settings = load_settings(STORE_FULL_DROP_OLDEST);
     bench->truth = truth_create(bench->seed, SEQS);
-    bench->examiner = bench->truth == NULL ? NULL
-                                           : examiner_create(bench->work, bench->truth, &settings);
+    bench->examiner = bench->truth == NULL
+                          ? NULL
+                          : examiner_create(bench->work, bench->truth, &bench->settings);
     if (bench->examiner == NULL) {
         return 2;
     }
     while (bench->kills < kills || seconds() - began < hours * 3600) {
         if (bench->kills % ROUNDS_A_STORE == 0) {
+            bool thin = bench->kills / ROUNDS_A_STORE % 2 != 0;
+            bench->settings = load_settings(thin ? STORE_FULL_THIN : STORE_FULL_DROP_OLDEST);
+            examiner_expect(bench->examiner, &bench->settings);
             truth_reset(bench->truth);
             if (image_clear(bench->work) < 0) {
                 return 2;
@@ -160,10 +163,11 @@ static int prove(struct bench *bench, uint64_t kills, double hours)
     examiner_destroy(bench->examiner);
     printf("{\"program\": \"powercut_kill\", \"good\": %s, \"seconds\": %.1f, \"kills\": %llu, "
            "\"before_the_first_commit\": %llu, \"commits\": %llu, \"scans_met\": %llu, "
-           "\"bad\": %llu}\n",
+           "\"of_stores_that_thinned\": %llu, \"seed\": %llu, \"bad\": %llu}\n",
            bench->bad == 0 ? "true" : "false", seconds() - began, (unsigned long long)bench->kills,
            (unsigned long long)bench->in_creation, (unsigned long long)bench->commits,
-           (unsigned long long)bench->scans, (unsigned long long)bench->bad);
+           (unsigned long long)bench->scans, (unsigned long long)bench->thinning,
+           (unsigned long long)bench->seed, (unsigned long long)bench->bad);
     return bench->bad == 0 ? 0 : 1;
 }
 

@@ -1,5 +1,8 @@
 #include "truth.h"
 
+#include "gateway/base/clock.h"
+#include "gateway/base/crc32c.h"
+
 #include <math.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -154,6 +157,29 @@ bool truth_equal(const struct truth *truth, unsigned count, const struct scan *s
         }
     }
     return true;
+}
+
+uint32_t truth_hash(const struct scan *scan)
+{
+    int64_t head[] = {(int64_t)scan->seq, scan->time_ms, scan->boot_ms, scan->window_s,
+                      scan->count};
+    uint32_t hash = crc32c(scan->device, head, sizeof(head));
+    for (unsigned p = 0; p < scan->count; p++) {
+        const struct reading *reading = &scan->readings[p];
+        int exponent = reading->kind == VALUE_DECIMAL ? reading->exponent : 0;
+        int64_t all[] = {reading->point, reading->kind, reading->quality, exponent,
+                         reading->integer};
+        hash += crc32c(0, all, sizeof(all)); /* large blocks may put them in another order */
+    }
+    return hash;
+}
+
+void truth_hold_clocks(const struct truth *truth, uint32_t commit)
+{
+    if (truth->held_ms != 0) {
+        int64_t since_ms = 1000 * (int64_t)commit;
+        clock_hold(truth->held_ms + since_ms, 1000000 * (10000000 + since_ms));
+    }
 }
 
 void truth_rebase(struct truth *truth, uint32_t commit)

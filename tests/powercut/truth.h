@@ -24,7 +24,9 @@ struct truth_scan {
     uint32_t settled[TRUTH_UPLINKS], certain[TRUTH_UPLINKS];
     uint8_t fate[TRUTH_UPLINKS]; /* enum ledger_fate */
     uint8_t refused;             /* the store was full and said so */
-    uint8_t count;               /* readings */
+    uint8_t made;                /* by the store: statistics of what it thinned */
+    uint16_t count;              /* readings */
+    uint32_t hash;               /* of a made one: its content */
 };
 
 struct truth {
@@ -33,7 +35,12 @@ struct truth {
     int64_t base_ms;
     _Atomic uint32_t attempted, acked; /* commits begun; commits that the store promised */
     uint32_t scans_refused;
-    uint64_t seqs;                              /* bound on seq */
+    uint32_t scans_made; /* by the store */
+    bool unseen;         /* what the store made with its last commit is not known yet */
+    bool vague;          /* nor ever will be: there was no memory to look at it */
+    int64_t max_age_ms[TRUTH_UPLINKS]; /* 0: none */
+    int64_t held_ms; /* UTC at commit 0 where the clocks are held, a second a commit; 0: not */
+    uint64_t seqs;   /* bound on seq */
     uint64_t last[STREAM_COUNT][TRUTH_DEVICES]; /* seq handed over */
     struct truth_scan scans[];                  /* by truth_at() */
 };
@@ -57,6 +64,10 @@ void truth_build(const struct truth *truth, unsigned stream, unsigned device, ui
                  unsigned count, struct scan *into);
 /* Whether it is, to the bit, what truth_build() makes of that identity. */
 bool truth_equal(const struct truth *truth, unsigned count, const struct scan *scan);
+/* Over everything in it but the order of its readings. */
+uint32_t truth_hash(const struct scan *scan);
+/* Holds this process's clocks where they were at that commit, if they were held. */
+void truth_hold_clocks(const struct truth *truth, uint32_t commit);
 
 /* The store turned out to be at that commit: what came after it never happened. */
 void truth_rebase(struct truth *truth, uint32_t commit);

@@ -23,8 +23,9 @@ def test_every_call_and_every_allocation_fails_once():
         assert summary["allocations_failed"] >= 1000
 
 
-def test_calls_and_allocations_fail_while_the_store_fills():
-    summary = run("powercut_faults", "--seed", 2, "--stride", 24 * STRIDE)
+@pytest.mark.parametrize("seed", range(2, 7))
+def test_calls_and_allocations_fail_in_every_life(seed):
+    summary = run("powercut_faults", "--seed", seed, "--stride", 60 * STRIDE)
     assert summary["bad"] == 0, summary
 
 
