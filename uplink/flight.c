@@ -280,6 +280,10 @@ int flight_encode(struct flight *f, const struct uplink *type, const void *setti
         return 0;
     }
     struct batch batch = flight_batch(f, gateway, store_id);
+    if (type->together != NULL) {
+        batch.count = type->together(settings, &batch);
+        f->to = f->from + batch.count;
+    }
     int r = type->encode(settings, &batch, &f->request);
     f->encoded = r == 0;
     return r;

@@ -64,7 +64,8 @@ must_check int flight_take(struct flight *f, struct store *store, struct store_r
                            size_t max_scans, size_t cap_max, int64_t expired_before_ms,
                            bool *ret_got);
 
-/* Encodes the part at hand, unless that was done. -E2BIG: shrink it. */
+/* Encodes the part at hand, unless that was done; what may not share a request with its first
+ * record becomes the next part. -E2BIG: shrink it. */
 must_check int flight_encode(struct flight *f, const struct uplink *type, const void *settings,
                              const char *gateway, const char *store_id);
 

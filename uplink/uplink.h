@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "gateway/base/scan.h"
 #include "gateway/store/reader.h"
+#include "uplink/outcome.h"
 
 enum uplink_replay { UPLINK_LIVE_AND_BACKFILL, UPLINK_OLDEST_FIRST };
 
@@ -46,7 +47,7 @@ struct batch {
 struct uplink_request {
     struct buffer body;
     const char *content_type;
-    char path[256];        /* appended to the endpoint's URL, "" for none */
+    char path[1024];       /* appended to the endpoint's URL, "" for none */
     struct buffer headers; /* further header lines, NUL-terminated each: "Name: value" */
     bool compressible;
     bool dense; /* a few bytes a reading already: worth a longer search when compressed */
@@ -66,26 +67,10 @@ struct uplink_reply {
     int64_t retry_after_ms;   /* -1: not given */
     int64_t date_ms;          /* UTC from the Date header, 0: not given */
     const char *error;        /* the transport's words when status is 0, or with a code */
-};
 
-enum uplink_outcome {
-    UPLINK_DELIVERED, /* all records but the rejected ones are confirmed */
-    UPLINK_RETRY,     /* later, the same batch */
-    UPLINK_SPLIT,     /* too large: halves; a single record that is too large is rejected */
-    UPLINK_REJECTED,  /* refused for good, all of it; `why` says it */
-    UPLINK_HOLD,      /* credentials or configuration: keep everything, try slowly, say so */
-};
-
-struct uplink_verdict {
-    enum uplink_outcome outcome;
-    int64_t retry_after_ms; /* -1: the sender's own backoff */
-    size_t rejected_count;  /* with UPLINK_DELIVERED: these records go to the dead letters ... */
-    struct uplink_rejected {
-        size_t record; /* index in the batch */
-        bool again;    /* ... but not this one: it is sent again, later */
-        char why[96];
-    } * rejected;  /* malloc'd, the sender frees it */
-    char why[200]; /* in words, for status and log */
+    /* Only where a service proves by them what it has taken; NULL: not told. */
+    const char *etag, *checksum_sha256;   /* header fields of those names, "" when absent */
+    const struct uplink_request *answers; /* what was asked */
 };
 
 struct transport;
@@ -98,6 +83,10 @@ struct uplink {
     /* Optional, pure: a smaller bound than max_records that these settings bring (one scan a
      * request). */
     size_t (*records_limit)(const void *settings);
+
+    /* Optional, pure: how many of the first records may share a request (at least one), where that
+     * depends on what they are. */
+    size_t (*together)(const void *settings, const struct batch *batch);
 
     /* Required, pure. -E2BIG: the batch does not fit, cut it smaller. */
     int (*encode)(const void *settings, const struct batch *batch, struct uplink_request *request);

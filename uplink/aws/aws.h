@@ -29,6 +29,7 @@ struct aws_service {
      * the first that fails, {"failed":STATUS,"body":"what it said"}; a failure of the very first
      * one is handed on as it is. */
     bool chunked;
+    bool path_as_is; /* struct sigv4_request */
 };
 
 enum {
@@ -65,6 +66,11 @@ enum verdict_class aws_verdict(const struct aws_settings *settings,
                                json_t **ret_body);
 /* Whether the body's __type is that one, its namespace and tail left out. */
 bool aws_error_is(const json_t *body, const char *type);
+
+/* What an error of that type (len bytes) means, whatever the body's form; false: it is none that
+ * all services have. */
+bool aws_type_outcome(const struct aws_settings *settings, const char *type, size_t len,
+                      const char *message, enum uplink_outcome *ret_outcome);
 
 #define AWS_CONFIG_KEYS(type_, member)                                                             \
     {.name = "region",                                                                             \

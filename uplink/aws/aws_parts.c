@@ -111,7 +111,8 @@ int aws_sign_request(const struct aws_signing *signing, struct uplink_request *r
                                      .headers = lines,
                                      .header_count = count,
                                      .body = request->body.data,
-                                     .body_len = request->body.len};
+                                     .body_len = request->body.len,
+                                     .path_as_is = signing->path_as_is};
         const struct aws_credentials *c = signing->credentials;
         struct sigv4_credentials keys = {
             .access_key = c->access_key,

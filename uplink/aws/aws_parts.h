@@ -18,6 +18,7 @@ struct aws_signing {
     const struct aws_credentials *credentials;
     const char *region, *service, *url;
     int64_t time_ms; /* UTC, skew corrected */
+    bool path_as_is; /* struct sigv4_request */
 };
 
 /* Appends the lines of the signature to request->headers. What is signed is what libcurl will

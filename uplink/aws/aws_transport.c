@@ -53,8 +53,10 @@ static size_t waiting(const struct aws_transport *t)
 
 static void finish(struct slot *slot, const struct uplink_reply *reply)
 {
+    struct uplink_reply whole = *reply;
+    whole.answers = slot->request;
     slot->state = SLOT_FREE;
-    slot->done(slot->user, reply);
+    slot->done(slot->user, &whole);
 }
 
 /* Those that wait for credentials or endpoint get that reply. */
@@ -118,7 +120,8 @@ static int sign(struct aws_transport *t, struct uplink_request *to,
                                   .region = t->settings->region,
                                   .service = t->service->signing_name,
                                   .url = to->elsewhere != NULL ? to->elsewhere->url : t->main.url,
-                                  .time_ms = clock_wall_ms() + t->skew_ms};
+                                  .time_ms = clock_wall_ms() + t->skew_ms,
+                                  .path_as_is = t->service->path_as_is};
     return aws_sign_request(&signing, to);
 }
 

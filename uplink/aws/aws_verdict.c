@@ -72,11 +72,16 @@ static size_t error_type(const json_t *body, const char **ret_type)
     return strcspn(*ret_type, ":");
 }
 
+static bool is_type(const char *type, size_t len, const char *name)
+{
+    return len == strlen(name) && memcmp(type, name, len) == 0;
+}
+
 bool aws_error_is(const json_t *body, const char *type)
 {
     const char *given = NULL;
     size_t len = error_type(body, &given);
-    return len == strlen(type) && len > 0 && memcmp(given, type, len) == 0;
+    return len > 0 && is_type(given, len, type);
 }
 
 static const char *message_of(const json_t *body)
@@ -92,23 +97,22 @@ static enum uplink_outcome expired(const struct aws_settings *settings)
     return strncmp(settings->credentials, "iot:", 4) == 0 ? UPLINK_RETRY : UPLINK_HOLD;
 }
 
-static bool by_type(const struct aws_settings *settings, const json_t *body,
-                    enum uplink_outcome *ret_outcome)
+bool aws_type_outcome(const struct aws_settings *settings, const char *type, size_t len,
+                      const char *message, enum uplink_outcome *ret_outcome)
 {
-    if (aws_error_is(body, "ExpiredTokenException") || aws_error_is(body, "ExpiredToken")) {
+    if (is_type(type, len, "ExpiredTokenException") || is_type(type, len, "ExpiredToken")) {
         *ret_outcome = expired(settings);
         return true;
     }
     /* A signature from a clock that is wrong; the next one is made with the clock of the reply. */
-    const char *message = message_of(body);
-    if (aws_error_is(body, "InvalidSignatureException") &&
+    if (is_type(type, len, "InvalidSignatureException") &&
         (strstr(message, "Signature expired") != NULL ||
          strstr(message, "not yet current") != NULL)) {
         *ret_outcome = UPLINK_RETRY;
         return true;
     }
     for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
-        if (aws_error_is(body, types[i].type)) {
+        if (is_type(type, len, types[i].type)) {
             *ret_outcome = types[i].outcome;
             return true;
         }
@@ -129,7 +133,8 @@ enum verdict_class aws_verdict(const struct aws_settings *settings,
     const char *type = NULL;
     size_t len = error_type(*ret_body, &type);
     enum uplink_outcome outcome;
-    if (len == 0 || class_of == VERDICT_SUCCESS || !by_type(settings, *ret_body, &outcome)) {
+    if (len == 0 || class_of == VERDICT_SUCCESS ||
+        !aws_type_outcome(settings, type, len, message_of(*ret_body), &outcome)) {
         return class_of;
     }
     char what[sizeof ret_verdict->why];

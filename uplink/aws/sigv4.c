@@ -221,7 +221,11 @@ static int canonical_request(const struct sigv4_request *request, const struct h
                              size_t count, struct buffer *names, struct buffer *canonical)
 {
     buffer_printf(canonical, "%s\n", request->method);
-    add_path(canonical, request->path);
+    if (request->path_as_is) {
+        buffer_add_text(canonical, request->path[0] != '\0' ? request->path : "/");
+    } else {
+        add_path(canonical, request->path);
+    }
     buffer_add_byte(canonical, '\n');
     int r = add_query(canonical, request->query);
     buffer_add_byte(canonical, '\n');

@@ -1,8 +1,8 @@
 /* sigv4.h - AWS Signature Version 4 of one HTTP request.
  *
- * Pure (OpenSSL's hashes only), any thread. Canonical form as AWS documents it for services other
- * than S3: dot segments and empty ones removed from the path, the path encoded a second time, the
- * query sorted, header values trimmed. libcurl's own signer is wrong for odd paths and queries and
+ * Pure (OpenSSL's hashes only), any thread. Canonical form as AWS documents it: dot segments and
+ * empty ones removed from the path and the path encoded a second time (for S3 neither), the query
+ * sorted, header values trimmed. libcurl's own signer is wrong for odd paths and queries and
  * cannot correct clock skew, which is why this exists. */
 #pragma once
 
@@ -21,6 +21,7 @@ struct sigv4_request {
     size_t header_count;        /* at most SIGV4_HEADERS_MAX */
     const void *body;
     size_t body_len;
+    bool path_as_is; /* S3: each segment is encoded once, as on the wire, and stands for a key */
 };
 
 enum { SIGV4_HEADERS_MAX = 32 };

@@ -346,6 +346,8 @@ static void complete(struct http_transport *t, struct slot *slot, CURLcode code)
         .content_type = slot->headers.content_type,
         .retry_after_ms = reply_retry_after_ms(&slot->headers, clock_wall_ms()),
         .date_ms = slot->headers.date_ms,
+        .etag = slot->headers.etag,
+        .checksum_sha256 = slot->headers.checksum_sha256,
         .error = words,
     };
     void (*done)(void *, const struct uplink_reply *) = slot->done;

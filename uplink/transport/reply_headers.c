@@ -40,8 +40,21 @@ void reply_headers_line(struct reply_headers *h, const char *line, size_t len)
         *h = (struct reply_headers){0};
     } else if (field(line, len, "Date", date, sizeof date)) {
         h->date_ms = date_ms(date);
-    } else if (!field(line, len, "Retry-After", h->retry_after, sizeof h->retry_after)) {
-        (void)field(line, len, "Content-Type", h->content_type, sizeof h->content_type);
+    }
+    const struct {
+        const char *name;
+        char *value;
+        size_t size;
+    } texts[] = {
+        {"Retry-After", h->retry_after, sizeof h->retry_after},
+        {"Content-Type", h->content_type, sizeof h->content_type},
+        {"ETag", h->etag, sizeof h->etag},
+        {"x-amz-checksum-sha256", h->checksum_sha256, sizeof h->checksum_sha256},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+        if (field(line, len, texts[i].name, texts[i].value, texts[i].size)) {
+            return;
+        }
     }
 }
 

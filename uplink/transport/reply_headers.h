@@ -8,7 +8,8 @@ enum { RETRY_AFTER_MAX_MS = 86400000 }; /* a longer wish is cut to a day */
 struct reply_headers {
     char content_type[80];
     char retry_after[64];
-    int64_t date_ms; /* 0: none */
+    char etag[80], checksum_sha256[64]; /* x-amz-checksum-sha256 */
+    int64_t date_ms;                    /* 0: none */
 };
 
 /* Takes one header line as it came ("Name: value\r\n"). A status line begins a new reply. */
