@@ -105,7 +105,7 @@ static int settle_scan(struct flight *f, struct store_reader *reader, const stru
         return 0;
     }
     to->fates[FATE_DEAD] += record->selected_count;
-    return store_dead_letter(reader, scan, why);
+    return store_dead_letter(reader, scan, record->selected, record->selected_count, why);
 }
 
 /* Why that record is dead, NULL: it is delivered. */

@@ -80,8 +80,7 @@ struct uplink {
     const struct config_table *table; /* required */
     size_t max_records, max_bytes;    /* required: the service's own bounds on a request */
 
-    /* Optional, pure: a smaller bound than max_records that these settings bring (one scan a
-     * request). */
+    /* Optional, pure: a smaller bound than max_records that these settings bring. */
     size_t (*records_limit)(const void *settings);
 
     /* Optional, pure: how many of the first records may share a request (at least one), where that

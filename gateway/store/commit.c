@@ -2,6 +2,7 @@
 #include "gateway/base/log.h"
 #include "gateway/store/reclaim.h"
 #include "gateway/store/record.h"
+#include "gateway/store/requeue.h"
 
 #include <errno.h>
 #include <string.h>
@@ -259,7 +260,7 @@ static size_t needed(const struct store *store)
 {
     size_t page = env_page_size(store->env);
     size_t beside = store->record.len + 2 * store->records.len;
-    size_t bytes = (PAGES_BESIDE + beside / page + 1) * page;
+    size_t bytes = (PAGES_BESIDE + beside / page + 1) * page + requeue_bytes(store);
     for (size_t i = 0; i < store->cut_count; i++) {
         bytes += (store->cuts[i].len + 16 + page - 1) / page * page;
     }
@@ -302,7 +303,8 @@ static void refuse_pending(struct store *store)
 static int fill(struct store *store, MDB_txn *txn)
 {
     bool refused = store->plan.refused;
-    int rc = reclaim_run(store, txn, needed(store));
+    int rc = requeue_put(store, txn);
+    rc = rc < 0 ? rc : reclaim_run(store, txn, needed(store));
     if (rc == 0 && store->plan.refused && !refused) {
         refuse_pending(store);
         flush_cancel(store);
@@ -424,6 +426,7 @@ static void publish(struct store *store, int64_t started_ns)
         at += scan_size(scan);
     }
     flush_done(store);
+    requeue_done(store);
     store->newest = store->state.next - 1;
     store_clock_publish(store);
     salvage_publish(store);

@@ -51,12 +51,13 @@ struct store {
     struct buffer block;           /* copied out of the map */
     struct buffer letters;         /* the dead letters of the commit at hand */
     struct plan plan;
-    struct flush *flush;   /* the writer's, NULL when read only */
-    uint64_t sweep;        /* the device and stream that retire_run() comes to next */
-    struct buffer thinned; /* statistics that join the commit at hand */
-    uint64_t purge;        /* under pressure: blocks before it were looked at */
-    size_t need_bytes;     /* of the last commit that had blocks */
-    struct {               /* what keeps the oldest block, so that it is not decoded each time */
+    struct flush *flush;     /* the writer's, NULL when read only */
+    struct requeue *requeue; /* with the commit at hand; requeue.h */
+    uint64_t sweep;          /* the device and stream that retire_run() comes to next */
+    struct buffer thinned;   /* statistics that join the commit at hand */
+    uint64_t purge;          /* under pressure: blocks before it were looked at */
+    size_t need_bytes;       /* of the last commit that had blocks */
+    struct {                 /* what keeps the oldest block, so that it is not decoded each time */
         uint64_t number, seq;
         uint32_t device;
         unsigned stream;
@@ -111,8 +112,7 @@ size_t birth_map_bytes(uint64_t max_bytes, size_t file_bytes);
 must_check int store_read_state(struct store *store, struct state *ret_state);
 void store_adapt_interval(struct store *store);
 
-/* reader.c, under the lock */
-/* The writer settled a scan by itself: a reader that has it in flight is told. */
+/* reader.c, under the lock: the writer settled a scan, a reader that has it in flight is told. */
 void reader_overtake(struct store_reader *reader, const struct wal_row *row, enum ledger_fate fate);
 void reader_wake(struct store_reader *reader);
 

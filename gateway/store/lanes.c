@@ -272,9 +272,30 @@ static int load_next(struct store_reader *reader, enum store_lane which, uint64_
     return rc;
 }
 
+/* Scans wait again in blocks that were read already: both lanes begin anew. */
+static void take_requeued(struct store_reader *reader)
+{
+    if (!reader->requeued) {
+        return;
+    }
+    reader->requeued = false;
+    uint64_t from = reader->requeued_from;
+    reader->backfill_readings += atomic_exchange(&reader->requeued_readings, 0);
+    lanes_rewind(reader, STORE_LANE_BACKFILL);
+    lanes_rewind(reader, STORE_LANE_LIVE);
+    struct lane *backfill = &reader->lanes[STORE_LANE_BACKFILL];
+    struct lane *live = &reader->lanes[STORE_LANE_LIVE];
+    backfill->next = from < backfill->next ? from : backfill->next;
+    if (reader->split && from < live->next) {
+        live->next = from > backfill->end ? from : backfill->end;
+    }
+    reader->requeued_from = UINT64_MAX;
+}
+
 int lanes_load(struct store_reader *reader, enum store_lane which)
 {
     struct lane *lane = &reader->lanes[which];
+    take_requeued(reader);
     int rc = grow_devices(reader);
     if (rc == 0 && lane->rewind) {
         lanes_rewind(reader, which);
@@ -346,7 +367,7 @@ void lanes_rewind(struct store_reader *reader, enum store_lane which)
     lanes_begin_pass(reader, which);
 }
 
-uint64_t lanes_floor(const struct store_reader *reader)
+static uint64_t floor_of_lanes(const struct store_reader *reader)
 {
     uint64_t floor = lane_floor(&reader->lanes[STORE_LANE_BACKFILL]);
     if (reader->split) {
@@ -356,6 +377,12 @@ uint64_t lanes_floor(const struct store_reader *reader)
         floor = done || live < floor ? live : floor;
     }
     return floor;
+}
+
+uint64_t lanes_floor(const struct store_reader *reader)
+{
+    uint64_t floor = floor_of_lanes(reader), requeued = reader->requeued_from;
+    return requeued < floor ? requeued : floor;
 }
 
 void lanes_close_one(struct store_reader *reader, uint64_t number)

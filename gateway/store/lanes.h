@@ -5,8 +5,7 @@
 
 #include "gateway/store/internal.h"
 
-/* Scan memory that a reader holds in all its lanes together. A block is loaded only where it fits,
- * or where its lane has nothing at all. */
+/* Scan memory in all lanes together. A block is loaded where it fits, or its lane has nothing. */
 enum { READER_STAGE_MAX = 3 * 1024 * 1024 };
 
 /* A decoded block of which scans are still to be handed out. */
@@ -79,14 +78,16 @@ struct store_reader {
     int eventfd;
     struct lane lanes[STORE_LANES];
     struct reader_device *devices;
-    size_t device_count;
-    size_t stage_bytes;
+    size_t device_count, stage_bytes;
     struct wal_decoder *decoder;
     struct wal_encoder *encoder; /* dead letters; made at the first one */
     struct buffer block;
     uint64_t backfill_readings; /* waiting when the lanes were split, less what was settled */
-    double readings_a_scan; /* of the blocks read lately, 0: none yet */
+    double readings_a_scan;     /* of the blocks read lately, 0: none yet */
     uint64_t damaged;
+    /* Set by the writer: scans wait again, in the log from there on (UINT64_MAX: not there). */
+    _Atomic uint64_t requeued_from, requeued_readings;
+    _Atomic bool requeued;
 };
 
 /* Room for the devices that the store knows by now. Under the lock. */
@@ -100,9 +101,9 @@ must_check int lanes_load(struct store_reader *reader, enum store_lane lane);
 void lanes_rewind(struct store_reader *reader, enum store_lane lane);
 /* The oldest block that may hold something for this uplink. */
 uint64_t lanes_floor(const struct store_reader *reader);
-/* One scan of that block is done with. */
+/* A scan of that block is done with. */
 void lanes_close_one(struct store_reader *reader, uint64_t number);
-/* Takes the first staged scan off its chain; its memory stays until lanes_release(). */
+/* The first staged scan off its chain; its memory stays until lanes_release(). */
 struct staged *lanes_pop(struct store_reader *reader, enum store_lane lane, enum stream stream,
                          uint32_t device);
 void lanes_release(struct store_reader *reader, enum store_lane lane, struct staged *staged);
@@ -113,8 +114,7 @@ bool lanes_flies(const struct store_reader *reader, unsigned stream, uint32_t de
 /* A block was read: how many readings a scan has is estimated by it. */
 void lanes_average(struct store_reader *reader, uint64_t readings, uint64_t scans);
 void lanes_free_stage(struct stage *stage);
-/* lanes_large.c: begins a pass; loads the block whose turn it is, and ends the pass after the last.
- * -EBADMSG as above. */
+/* lanes_large.c: begins a pass; loads the block whose turn it is, ends the pass after the last. */
 void lanes_begin_pass(struct store_reader *reader, enum store_lane lane);
 must_check int lanes_load_large(struct store_reader *reader, enum store_lane lane);
 void lanes_finish(struct store_reader *reader);

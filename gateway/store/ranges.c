@@ -104,6 +104,45 @@ int ranges_add(struct ranges *ranges, uint64_t first, uint64_t last)
     return 0;
 }
 
+/* What is left of a run behind the hole is a run of its own. */
+static int cut_run(struct ranges *ranges, uint32_t at, uint64_t first, uint64_t last)
+{
+    struct range run = ranges->list[at];
+    if (run.first < first && run.last > last) {
+        int rc = insert_run(ranges, at + 1, (struct range){last + 1, run.last});
+        if (rc == 0) {
+            ranges->list[at].last = first - 1;
+        }
+        return rc;
+    }
+    if (run.first < first) {
+        ranges->list[at].last = first - 1;
+    } else if (run.last > last) {
+        ranges->list[at].first = last + 1;
+    } else {
+        remove_runs(ranges, at, 1);
+    }
+    return 0;
+}
+
+int ranges_remove(struct ranges *ranges, uint64_t first, uint64_t last)
+{
+    if (first == 0 || first > last || !ranges_covers(ranges, first, last)) {
+        return -EINVAL;
+    }
+    if (first > ranges->floor) {
+        return cut_run(ranges, find(ranges, first), first, last);
+    }
+    if (last < ranges->floor) {
+        int rc = insert_run(ranges, 0, (struct range){last + 1, ranges->floor});
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    ranges->floor = first - 1;
+    return 0;
+}
+
 bool ranges_covers(const struct ranges *ranges, uint64_t first, uint64_t last)
 {
     if (last <= ranges->floor) {

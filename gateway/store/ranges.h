@@ -31,6 +31,9 @@ must_check int ranges_add(struct ranges *ranges, uint64_t first, uint64_t last);
 /* Room for so many more runs, so that the next adds cannot fail. -ENOBUFS, -ENOMEM. */
 must_check int ranges_reserve(struct ranges *ranges, size_t more);
 
+/* first..last is open again, all of which is settled. -ENOBUFS, -ENOMEM: nothing has changed. */
+must_check int ranges_remove(struct ranges *ranges, uint64_t first, uint64_t last);
+
 /* Everything up to `floor` is settled; never fails. */
 void ranges_raise(struct ranges *ranges, uint64_t floor);
 

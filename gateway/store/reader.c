@@ -64,6 +64,7 @@ int store_reader_create(struct store *store, unsigned uplink, bool split,
     reader->store = store;
     reader->uplink = uplink;
     reader->split = split;
+    reader->requeued_from = UINT64_MAX;
     reader->block.max = WAL_RAW_MAX * 2;
     reader->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = reader->eventfd < 0 ? -errno : wal_decoder_create(&reader->decoder);
@@ -493,54 +494,6 @@ void store_reader_return(struct store_reader *reader, enum stream stream, uint32
     store_lock(reader->store);
     land(reader, stream, device, from, to);
     store_unlock(reader->store);
-}
-
-static void add_text(struct buffer *record, const char *text)
-{
-    buffer_add_varint(record, strlen(text));
-    buffer_add_text(record, text);
-}
-
-/* Version, time, uplink, why; then the scan as a block of its own. */
-static int encode_letter(struct store_reader *reader, const struct scan *scan, const char *why,
-                         struct buffer *record)
-{
-    int rc = reader->encoder == NULL ? wal_encoder_create(&reader->encoder) : 0;
-    if (rc < 0) {
-        return rc;
-    }
-    buffer_add_byte(record, 1);
-    buffer_add_zigzag(record, store_now_ms(reader->store));
-    add_text(record, store_uplink_name(reader->store, reader->uplink));
-    add_text(record, why);
-    struct wal_row row = {.scan = scan, .prev_seq = scan->seq - 1};
-    rc = wal_encode(reader->encoder, &row, 1, store_now_ms(reader->store), record);
-    return rc == 0 && buffer_failed(record) ? -ENOMEM : rc;
-}
-
-int store_dead_letter(struct store_reader *reader, const struct scan *scan, const char *why)
-{
-    auto_buffer struct buffer record = {0};
-    int rc = encode_letter(reader, scan, why, &record);
-    if (rc < 0) {
-        return rc;
-    }
-    uint8_t len[4];
-    field_put32(len, (uint32_t)record.len);
-    struct store *store = reader->store;
-    store_lock(store);
-    if (store->dead.len + record.len + sizeof(len) > DEAD_PENDING_MAX) {
-        rc = -ENOBUFS;
-    } else if (buffer_reserve(&store->dead, record.len + sizeof(len)) == NULL) {
-        store->dead.failed = false; /* the others that wait are whole */
-        rc = -ENOMEM;
-    } else {
-        buffer_add(&store->dead, len, sizeof(len));
-        buffer_add(&store->dead, record.data, record.len);
-        store->marked = true;
-    }
-    store_unlock(store);
-    return rc;
 }
 
 void store_reader_backlog(struct store_reader *reader, struct store_backlog *ret_backlog)

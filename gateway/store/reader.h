@@ -67,10 +67,10 @@ must_check int store_reader_settle(struct store_reader *reader,
 void store_reader_return(struct store_reader *reader, enum stream stream, uint32_t device,
                          uint64_t first_seq, uint64_t last_seq);
 
-/* Keeps a refused scan with the reason under `d`, durable with the next commit; counted by the
- * settlement's FATE_DEAD, not here. */
+/* Keeps a refused scan with the reason under `d` (dead.h), durable with the next commit; counted by
+ * the settlement's FATE_DEAD, not here. refused: indexes of the readings, NULL: all of them. */
 must_check int store_dead_letter(struct store_reader *reader, const struct scan *scan,
-                                 const char *why);
+                                 const uint16_t *refused, uint16_t refused_count, const char *why);
 
 struct store_backlog {
     uint64_t scans[STORE_LANES], readings[STORE_LANES]; /* estimated where not yet read */

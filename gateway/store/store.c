@@ -2,6 +2,7 @@
 #include "gateway/base/log.h"
 #include "gateway/store/check.h"
 #include "gateway/store/internal.h"
+#include "gateway/store/requeue.h"
 
 #include <errno.h>
 #include <string.h>
@@ -229,6 +230,7 @@ void store_close(struct store *store)
     dictionary_destroy(store->dictionary);
     wal_encoder_destroy(store->encoder);
     flush_destroy(store->flush);
+    requeue_destroy(store->requeue);
     wal_decoder_destroy(store->decoder);
     state_finish(&store->state);
     anchors_finish(&store->anchors);

@@ -274,7 +274,7 @@ static int settle_run(struct load *load, unsigned uplink, const struct scan *con
     size_t part = load_chance(load, 4) == 0 ? 1 + load_chance(load, (unsigned)count) : count;
     int rc = 0;
     if (load_chance(load, DEAD_EVERY) == 0) {
-        rc = store_dead_letter(load->readers[uplink], scans[0], "422 unit unknown");
+        rc = store_dead_letter(load->readers[uplink], scans[0], NULL, 0, "422 unit unknown");
         part = 1;
         rc = rc < 0 ? rc : settle(load, uplink, scans, part, FATE_DEAD);
     } else {

@@ -322,11 +322,11 @@ static void test_too_many_uplinks_and_letters_are_refused(void **state)
     int rc = 0;
     unsigned letters = 0;
     for (; rc == 0 && letters < 1000000; letters++) {
-        rc = store_dead_letter(f->reader, scan, "refused: schema");
+        rc = store_dead_letter(f->reader, scan, NULL, 0, "refused: schema");
     }
     assert_int_equal(rc, -ENOBUFS);
     assert_int_equal(store_commit(f->store), 0);
-    assert_int_equal(store_dead_letter(f->reader, scan, "refused: schema"), 0);
+    assert_int_equal(store_dead_letter(f->reader, scan, NULL, 0, "refused: schema"), 0);
     assert_int_equal(store_commit(f->store), 0);
 }
 
