@@ -4,10 +4,7 @@ files, whole, and what is there twice is known by its identity.
 WINDROW_FILE_KILLS sets how often (8).
 """
 import collections
-import csv
 import glob
-import gzip
-import json
 import os
 import random
 import time
@@ -16,35 +13,9 @@ import pytest
 
 from process import wait_for
 from site_parts import Gateway, Simulator
+from written_files import identities, tear
 
 KILLS = int(os.environ.get("WINDROW_FILE_KILLS", "8"))
-
-
-def lines_of(path):
-    for name in sorted(glob.glob(path + "*")):
-        assert not name.endswith(".part"), name
-        opener = gzip.open if name.endswith(".gz") else open
-        with opener(name, "rt", encoding="utf-8", newline="") as file:
-            text = file.read()
-        assert text == "" or text.endswith("\n"), f"{name} ends within a line"
-        yield from text.splitlines()
-
-
-def identities(path, kind):
-    """(store, stream, device, seq) -> how many readings, each counted once."""
-    seen = collections.defaultdict(dict)
-    if kind == "ndjson":
-        for line in lines_of(path):
-            record = json.loads(line)
-            key = tuple(record[name] for name in ("store", "stream", "device", "seq"))
-            assert seen[key] in ({}, record["values"]), f"{key} came again with other values"
-            seen[key] = record["values"]
-    else:
-        rows = [row for row in csv.reader(lines_of(path)) if row[3] != "device"]
-        for _, store, stream, device, seq, _, _, point, value, _ in rows:
-            values = seen[(store, stream, device, int(seq))]
-            assert values.setdefault(point, value) == value
-    return seen
 
 
 @pytest.mark.parametrize("kind,compress", [("ndjson", "gzip"), ("csv", "none")])
@@ -65,8 +36,7 @@ def test_killed_again_and_again(tmp_path, kind, compress):
         time.sleep(chance.uniform(0.05, 0.8))  # the random moment itself
         gateway.kill()
         if os.path.exists(path) and chance.random() < 0.5:  # what a power cut leaves behind
-            with open(path, "ab") as file:
-                file.write(b'{"gateway":"torn"' + bytes(chance.randrange(40)))
+            tear(path, chance)
     gateway.start()
     gateway.wait_delivered(1, 30, "usb")
     gateway.stop_polling()

@@ -9,7 +9,6 @@ import time
 import pytest
 
 from certificates import Authority
-from chaos import Chaos
 from postgres import BIN, Postgres
 from process import wait_for
 from site_parts import Gateway, Simulator
@@ -103,25 +102,6 @@ def test_both_sides_killed_over_tls(tmp_path, tls_server):
                       " FROM readings GROUP BY device) q", "wind") == "t"
     assert server.sql("SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE"
                       " usename = 'gw' AND NOT ssl") == "0"
-
-
-def test_all_arrives_through_a_bad_line(tmp_path, tls_server):
-    server = tls_server
-    server.sql("CREATE ROLE gw LOGIN PASSWORD 'x'")
-    server.sql("CREATE DATABASE wind OWNER gw")
-    secret = tmp_path / "secret"
-    secret.write_text("x\n", encoding="ascii")
-    secret.chmod(0o600)
-    chaos = Chaos(server.port, 7, False, 60000)
-    gateway = site(tmp_path, server, host="127.0.0.1", port=chaos.port, user="gw",
-                   database="wind", password_file=secret, ca_file=server.authority.cert).start()
-    wait_for(lambda: chaos.cuts > 3 and gateway.ledger()["read"] > 3000, 60,
-             lambda: f"{chaos.cuts} cuts, {gateway.ledger()}")
-    chaos.calm()
-    ledger = settle(gateway)
-    assert ledger["dead"] == 0
-    assert int(server.sql("SELECT count(*) FROM readings", "wind")) == ledger["read"]
-    chaos.close()
 
 
 def test_server_restarts_under_a_running_gateway(tmp_path, server):

@@ -77,3 +77,19 @@ class Subscriber:
     def wait(self, condition, limit_s=20):
         return wait_for(lambda: condition(list(self.messages())), limit_s,
                         lambda: f"messages: {list(self.messages())[-3:]}")
+
+
+def records(messages):
+    """(store, stream, device, seq) -> values; what comes twice must be the same."""
+    seen = {}
+    for topic, payload in messages:
+        if topic.endswith("/status"):
+            continue
+        device = topic.split("/")[1]
+        for one in payload.get("records", [payload]):
+            name = one.get("device", one.get("deviceId"))
+            assert name == device
+            key = (payload["store"], payload["stream"], name, one["seq"])
+            values = one.get("values", one.get("readings"))
+            assert seen.setdefault(key, values) == values, f"{key} came again with other values"
+    return seen
