@@ -32,5 +32,6 @@ struct sender_status {
     int64_t last_delivered_ms; /* UTC */
     int64_t retry_in_ms;       /* until the next attempt, 0: now */
     char last_error[200];      /* in words, "" when none since the last success */
+    char warning[200];         /* what works still, but not for long; "" when all is well */
 };
 void sender_status(struct sender *sender, struct sender_status *ret_status);

@@ -1,6 +1,9 @@
 #include "gateway/base/clock.h"
+#include "gateway/base/log.h"
 #include "gateway/store/store_clock.h"
 #include "uplink/sender_loop.h"
+
+#include <string.h>
 
 enum { ETA_SAMPLE_MS = 2000 };
 
@@ -39,6 +42,24 @@ static void estimate(struct sender *s, uint64_t waiting, int64_t now_ms)
     s->eta_since_ms = now_ms;
 }
 
+/* Once when it begins to be so, and again when it has become more urgent: the words count days. */
+static void warn(struct sender *s)
+{
+    char words[sizeof s->status.warning] = "";
+    if (s->type->transport->warning != NULL) {
+        s->type->transport->warning(s->transport, words, sizeof words);
+    }
+    if (strcmp(words, s->status.warning) == 0) {
+        return; /* written by this thread alone */
+    }
+    if (words[0] != '\0') {
+        log_warning("uplink %s: %s", s->config->name, words);
+    }
+    pthread_mutex_lock(&s->lock);
+    memcpy(s->status.warning, words, sizeof words);
+    pthread_mutex_unlock(&s->lock);
+}
+
 void sender_publish(struct sender *s, int64_t now_ms)
 {
     uint64_t waiting = 0;
@@ -46,6 +67,7 @@ void sender_publish(struct sender *s, int64_t now_ms)
         waiting += s->backlog.readings[i]; /* in flight as well */
     }
     estimate(s, waiting, now_ms);
+    warn(s);
     bool sending = sender_flights_in(s, FLIGHT_SENDING) > 0;
     bool open = pace_circuit_open(&s->pace);
     pthread_mutex_lock(&s->lock);

@@ -86,6 +86,7 @@ static void write_uplinks(struct json_out *out, const struct roster *roster)
         json_out_uint(out, "delivered", s->delivered);
         json_out_uint(out, "rejected", s->rejected);
         json_out_text(out, "last_error", s->last_error[0] != '\0' ? s->last_error : NULL);
+        json_out_text(out, "warning", s->warning[0] != '\0' ? s->warning : NULL);
         json_out_time(out, "last_delivered", s->last_delivered_ms);
         json_out_int(out, "retry_in_ms", s->retry_in_ms);
         json_out_int(out, "backlog_eta_s", s->backlog_eta_s);

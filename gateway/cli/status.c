@@ -175,6 +175,11 @@ static void show_uplink(const json_t *uplink, int64_t now_ms)
     printf("%s (%s) %s%s%s: %s\n", answer_text(uplink, "name"), answer_text(uplink, "type"),
            tone_code(tone_of(state)), state, tone_code(TONE_PLAIN), buffer_text(&b));
     buffer_clear(&b);
+    text_clean(&b, answer_text(uplink, "warning"));
+    if (b.len > 0) {
+        text_wrap(stdout, 10, TONE_BAD, buffer_text(&b));
+        buffer_clear(&b);
+    }
     text_clean(&b, answer_text(uplink, "last_error"));
     if (b.len > 0) {
         text_wrap(stdout, 10, TONE_BAD, buffer_text(&b));

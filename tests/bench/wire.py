@@ -3,14 +3,13 @@
 Batches of 500 scans of 20 points of the reference signal go to `windrow sink` (lines to an endpoint
 that answers as InfluxDB does) through a relay that counts TCP payloads: handshake, TLS records,
 headers, bodies. "up" is what the limits hold, "down" is shown. In device order a backlog is sent;
-in arrival order readings as they come in, of 50 devices (10 scans of each a batch) and of 500 (one).
-The physical reference is the order-0 entropy of the differences.
+in arrival order readings as they come in, of 50 devices (10 scans of each a batch) and of 500. The
+physical reference is the order-0 entropy of the differences.
 """
 import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,8 @@ import tempfile
 from certificates import Authority
 from endpoint import Endpoint
 from measure import emit
-from process import Process, free_ports, kill_all, program, wait_for
+from process import kill_all, program
+from relay import Relay
 from site_parts import Sink
 
 CASES = [  # name, order, devices, keys, limit
@@ -35,25 +35,9 @@ CASES = [  # name, order, devices, keys, limit
 ]
 
 
-class Relay:
-    """tests/support/relay.c: a line with a delay and a rate, which counts."""
-
-    def __init__(self, folder, to_port, delay_ms=0, kbit_s=0):
-        self.port = free_ports()
-        self.process = Process("relay", [program("relay"), self.port, to_port, delay_ms, kbit_s],
-                               folder).start()
-        self.process.wait_port(self.port)
-
-    def counts(self):
-        before = len(self.process.log().splitlines())
-        self.process.signal(signal.SIGUSR1)
-        wait_for(lambda: len(self.process.log().splitlines()) > before, 5, "the relay's counts")
-        return json.loads(self.process.log().splitlines()[-1])
-
-
 def measure(folder, url, port, authority, case, batches):
     name, order, devices, keys, limit = case
-    relay = Relay(folder, port)
+    relay = Relay(folder, port).start()
     before = relay.counts()
     result = subprocess.run(
         [program("bench_wire"), order, str(devices), str(batches),
@@ -62,7 +46,7 @@ def measure(folder, url, port, authority, case, batches):
          + ("" if "influx" in keys else f";token_file = {folder}/token")],
         stdout=subprocess.PIPE, text=True, check=True)
     sent, after = json.loads(result.stdout), relay.counts()
-    relay.process.kill()
+    relay.cut()
     up, down = (after[key] - before[key] for key in ("up", "down"))
     emit("wire", f"{name}, request with its headers",
          sent["bytes_sent"] / sent["readings"], "B/reading")

@@ -34,7 +34,7 @@ class Authority:
         for file, text in (("index.txt", ""), ("serial", "1000\n"), ("crlnumber", "01\n")):
             self.write(file, text)
         self.cert = self.path(name + ".pem")
-        self.run("req", "-x509", "-new", *self.new_key(name), "-days", "30", "-out", self.cert,
+        self.run("req", "-x509", "-new", *self.new_key(name), "-days", "400", "-out", self.cert,
                  "-subj", f"/CN=Windrow test {name}",
                  "-addext", "basicConstraints=critical,CA:TRUE",
                  "-addext", "keyUsage=critical,keyCertSign,cRLSign")
@@ -61,14 +61,14 @@ class Authority:
         """(certificate, key); start and end as YYYYMMDDHHMMSSZ for one out of date."""
         self.run("req", "-new", *self.new_key(name), "-subj", f"/CN={name}",
                  "-addext", f"subjectAltName={alternative}", "-out", self.path(name + ".csr"))
-        dates = ["-startdate", start, "-enddate", end] if start else ["-days", "20"]
+        dates = ["-startdate", start, "-enddate", end] if start else ["-days", "300"]
         self.run("ca", "-batch", "-notext", "-config", self.path("openssl.cnf"), *dates,
                  "-in", self.path(name + ".csr"), "-out", self.path(name + ".pem"))
         return self.path(name + ".pem"), self.path(name + ".key")
 
     def self_signed(self, name, alternative="IP:127.0.0.1,DNS:localhost"):
-        self.run("req", "-x509", "-new", *self.new_key(name), "-days", "20", "-subj", f"/CN={name}",
-                 "-addext", f"subjectAltName={alternative}", "-out", self.path(name + ".pem"))
+        self.run("req", "-x509", "-new", *self.new_key(name), "-days", "300",
+                 "-subj", f"/CN={name}", "-addext", f"subjectAltName={alternative}", "-out", self.path(name + ".pem"))
         return self.path(name + ".pem"), self.path(name + ".key")
 
     def revoke(self, cert):

@@ -48,12 +48,13 @@ int aws_transport_send(void *state, const struct uplink_request *request,
                        void (*done)(void *user, const struct uplink_reply *reply), void *user);
 int aws_transport_run(void *state, int wake_fd, int64_t timeout_ms);
 uint64_t aws_transport_bytes_sent(const void *state);
+void aws_transport_warning(const void *state, char *words, size_t size);
 
 #define AWS_TRANSPORT(name_, create_)                                                              \
     {                                                                                              \
         .name = name_, .create = create_, .destroy = aws_transport_destroy,                        \
         .send = aws_transport_send, .run = aws_transport_run,                                      \
-        .bytes_sent = aws_transport_bytes_sent                                                     \
+        .bytes_sent = aws_transport_bytes_sent, .warning = aws_transport_warning                   \
     }
 
 /* For config_table.check. */

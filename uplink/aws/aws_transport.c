@@ -440,3 +440,8 @@ uint64_t aws_transport_bytes_sent(const void *state)
 {
     return transport_http.bytes_sent(((const struct aws_transport *)state)->http);
 }
+
+void aws_transport_warning(const void *state, char *words, size_t size)
+{
+    transport_http.warning(((const struct aws_transport *)state)->http, words, size);
+}

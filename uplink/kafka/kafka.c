@@ -1,4 +1,5 @@
 #include "uplink/kafka/kafka.h"
+#include "uplink/transport/transport.h"
 
 #define KEY(field) offsetof(struct kafka_settings, field)
 
@@ -185,6 +186,7 @@ static void check(const void *settings, struct config_errors *errors)
         config_complain(errors, s->cert_file != NULL ? "cert_file" : "key_file", "needs %s, too",
                         s->cert_file != NULL ? "key_file" : "cert_file");
     }
+    transport_expiry_check(s->ca_file, s->cert_file, errors);
     bool sasl = s->sasl != KAFKA_NO_SASL;
     if (sasl && (s->user == NULL || s->password.path == NULL)) {
         config_complain(errors, "sasl", "needs user and password_file, too");

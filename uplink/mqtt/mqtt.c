@@ -1,5 +1,7 @@
 #include "uplink/mqtt/mqtt.h"
 
+#include "uplink/transport/transport.h"
+
 #define KEY(field) offsetof(struct mqtt_settings, field)
 
 static const char *const protocol_choices[] = {"5", "3.1.1", NULL};
@@ -180,6 +182,7 @@ static void check(const void *settings, struct config_errors *errors)
         config_complain(errors, s->cert_file != NULL ? "cert_file" : "key_file", "needs %s, too",
                         s->cert_file != NULL ? "key_file" : "cert_file");
     }
+    transport_expiry_check(s->ca_file, s->cert_file, errors);
     if (s->password.path != NULL && s->user == NULL) {
         config_complain(errors, "password_file", "needs user, too");
     }

@@ -1,4 +1,5 @@
 #include "uplink/postgres/postgres.h"
+#include "uplink/transport/transport.h"
 
 #include <errno.h>
 
@@ -126,6 +127,7 @@ static void check(const void *settings, struct config_errors *errors)
         config_complain(errors, given, "needs %s, too",
                         s->cert_file != NULL ? "key_file" : "cert_file");
     }
+    transport_expiry_check(s->ca_file, s->cert_file, errors);
 }
 
 static const struct config_table table = {

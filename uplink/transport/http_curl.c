@@ -1,11 +1,13 @@
 #include "gateway/base/clock.h"
 #include "uplink/transport/compress.h"
 #include "uplink/transport/reply_headers.h"
+#include "uplink/transport/trust.h"
 #include "uplink/transport/words.h"
 
 #include <curl/curl.h>
 #include <errno.h>
 #include <limits.h>
+#include <openssl/ssl.h>
 #include <string.h>
 
 /* The request line, Host, User-Agent, Accept, Content-Length, without the URL. */
@@ -14,7 +16,8 @@ enum { HEAD_BYTES = 100 };
 /* One request's place: its handle is kept, so that buffers and connections are used again. */
 struct slot {
     CURL *easy;
-    const struct transport_settings *settings; /* what the handle is set up for */
+    struct side *side;   /* what the handle is set up for ... */
+    unsigned generation; /* ... as its files were then */
     struct curl_slist *lines;
     struct buffer packed, body;
     size_t head_bytes; /* of the request, near enough: libcurl's own count is of its first write */
@@ -24,8 +27,22 @@ struct slot {
     void *user;
 };
 
+/* An endpoint's settings and the files they name. */
+struct side {
+    const struct transport_settings *settings; /* NULL: free */
+    struct trust *trust;
+    int64_t server_until_ms; /* the end of the certificate that it showed last; 0: none yet */
+    uint64_t used;
+};
+
+/* Besides the settings' own endpoint: those that a type's transport asks on its own behalf. */
+enum { SIDES = 4 };
+
 struct http_transport {
     CURLM *multi;
+    CURLSH *sessions; /* TLS sessions, which any of the slots resumes */
+    struct side sides[SIDES];
+    uint64_t uses;
     struct compressor *compressor; /* NULL: bodies go as they are */
     const struct transport_settings *settings;
     uint64_t bytes_sent;
@@ -49,8 +66,61 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *user)
     return size * count;
 }
 
+static CURLcode set_bytes(CURL *easy, CURLoption blob, const struct buffer *bytes, CURLoption path,
+                          const char *name)
+{
+    struct curl_blob b = {.data = bytes->data, .len = bytes->len, .flags = CURL_BLOB_COPY};
+    if (name == NULL) {
+        return CURLE_OK;
+    }
+    /* Not read or not usable yet: by its path it fails in libcurl's own words. */
+    return bytes->len > 0 ? curl_easy_setopt(easy, blob, &b) : curl_easy_setopt(easy, path, name);
+}
+
+/* The certificate of whoever answers is looked at for its end only: libcurl has checked it. */
+static void on_handshake(const SSL *ssl, int where, int ret)
+{
+    (void)ret;
+    X509 *peer = (where & SSL_CB_HANDSHAKE_DONE) != 0 ? SSL_get0_peer_certificate(ssl) : NULL;
+    struct side *side = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    if (peer != NULL && side != NULL) {
+        side->server_until_ms = trust_until_ms(peer);
+    }
+}
+
+static CURLcode on_context(CURL *easy, void *context, void *side)
+{
+    (void)easy;
+    SSL_CTX_set_app_data((SSL_CTX *)context, side);
+    SSL_CTX_set_info_callback(context, on_handshake);
+    return CURLE_OK;
+}
+
+static CURLcode set_files(CURL *easy, const struct side *side)
+{
+    const struct transport_settings *s = side->settings;
+    CURLcode c = CURLE_OK;
+    if (s->ca_file != NULL) {
+        c = curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+        c = c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
+    }
+    c = c != CURLE_OK ? c
+                      : set_bytes(easy, CURLOPT_CAINFO_BLOB, trust_ca(side->trust), CURLOPT_CAINFO,
+                                  s->ca_file);
+    c = c != CURLE_OK ? c
+                      : set_bytes(easy, CURLOPT_SSLCERT_BLOB, trust_cert(side->trust),
+                                  CURLOPT_SSLCERT, s->cert_file);
+    c = c != CURLE_OK ? c
+                      : set_bytes(easy, CURLOPT_SSLKEY_BLOB, trust_key(side->trust), CURLOPT_SSLKEY,
+                                  s->key_file);
+    if (c == CURLE_OK && s->crl_file != NULL) {
+        c = curl_easy_setopt(easy, CURLOPT_CRLFILE, s->crl_file);
+    }
+    return c;
+}
+
 /* setopt's result matters for what guards the data: a build of libcurl without it must not send. */
-static CURLcode set_security(CURL *easy, const struct transport_settings *s)
+static CURLcode set_security(CURL *easy, struct side *side)
 {
     CURLcode c = curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     c = c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
@@ -58,21 +128,24 @@ static CURLcode set_security(CURL *easy, const struct transport_settings *s)
                       : curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     c = c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     c = c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-    if (c == CURLE_OK && s->ca_file != NULL) {
-        c = curl_easy_setopt(easy, CURLOPT_CAINFO, s->ca_file);
-        c = c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-    }
-    if (c == CURLE_OK && s->crl_file != NULL) {
-        c = curl_easy_setopt(easy, CURLOPT_CRLFILE, s->crl_file);
-    }
-    if (c == CURLE_OK && s->cert_file != NULL) {
-        c = curl_easy_setopt(easy, CURLOPT_SSLCERT, s->cert_file);
-    }
-    if (c == CURLE_OK && s->key_file != NULL) {
-        c = curl_easy_setopt(easy, CURLOPT_SSLKEY, s->key_file);
-    }
+    c = c != CURLE_OK ? c : set_files(easy, side);
+    curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_context);
+    curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, side);
     /* An encrypted key must fail; without this OpenSSL asks on the terminal. */
     return c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");
+}
+
+static void set_proxy(CURL *easy, const struct transport_settings *s)
+{
+    /* What never leaves this machine must not take the way through a proxy. */
+    if (strncasecmp(s->url, "http:", 5) == 0) {
+        curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    } else if (s->proxy != NULL) {
+        curl_easy_setopt(easy, CURLOPT_PROXY, s->proxy);
+        curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
+        curl_easy_setopt(easy, CURLOPT_PROXYUSERPWD, s->proxy_login.text);
+        curl_easy_setopt(easy, CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC);
+    }
 }
 
 static CURLcode set_limits(CURL *easy, const struct transport_settings *s)
@@ -84,42 +157,84 @@ static CURLcode set_limits(CURL *easy, const struct transport_settings *s)
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)TRANSPORT_LOW_SPEED_S);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "windrow/" WINDROW_VERSION);
-    /* What never leaves this machine must not take the way through a proxy. */
-    if (strncasecmp(s->url, "http:", 5) == 0) {
-        curl_easy_setopt(easy, CURLOPT_PROXY, "");
-    }
+    set_proxy(easy, s);
+    /* The first request shows whether the others can go beside it. */
+    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, s->http2 ? 1L : 0L);
     return curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
                             (long)(s->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
 }
 
-static int set_up(struct slot *slot, const struct transport_settings *s)
+static bool is_busy(const struct http_transport *t, const struct side *side)
 {
-    if (slot->settings == s) {
+    for (size_t i = 0; i < t->slot_count; i++) {
+        if (t->slots[i].done != NULL && t->slots[i].side == side) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The files of these settings, read anew when it is time to; NULL: no memory. */
+static struct side *find_side(struct http_transport *t, const struct transport_settings *s)
+{
+    struct side *oldest = NULL;
+    for (size_t i = 0; i < SIDES; i++) {
+        struct side *side = &t->sides[i];
+        if (side->settings == s) {
+            side->used = ++t->uses;
+            trust_look(side->trust, clock_mono_ms());
+            return side;
+        }
+        if (!is_busy(t, side) && (oldest == NULL || side->used < oldest->used)) {
+            oldest = side;
+        }
+    }
+    struct trust *trust = NULL;
+    if (oldest == NULL || trust_create(s, &trust) < 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i < t->slot_count; i++) {
+        t->slots[i].side = t->slots[i].side == oldest ? NULL : t->slots[i].side;
+    }
+    trust_destroy(oldest->trust);
+    *oldest = (struct side){.settings = s, .trust = trust, .used = ++t->uses};
+    return oldest;
+}
+
+static int set_up(struct http_transport *t, struct slot *slot, const struct transport_settings *s)
+{
+    struct side *side = find_side(t, s);
+    if (side == NULL) {
+        return -ENOMEM;
+    }
+    if (slot->side == side && slot->generation == trust_generation(side->trust)) {
         return 0;
     }
     curl_easy_reset(slot->easy);
-    slot->settings = NULL;
+    slot->side = NULL;
+    curl_easy_setopt(slot->easy, CURLOPT_SHARE, t->sessions);
     curl_easy_setopt(slot->easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(slot->easy, CURLOPT_WRITEDATA, slot);
     curl_easy_setopt(slot->easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(slot->easy, CURLOPT_HEADERDATA, slot);
     curl_easy_setopt(slot->easy, CURLOPT_PRIVATE, slot);
     curl_easy_setopt(slot->easy, CURLOPT_ERRORBUFFER, slot->detail);
-    if (set_security(slot->easy, s) != CURLE_OK || set_limits(slot->easy, s) != CURLE_OK) {
+    if (set_security(slot->easy, side) != CURLE_OK || set_limits(slot->easy, s) != CURLE_OK) {
         return -EINVAL;
     }
-    slot->settings = s;
+    slot->side = side;
+    slot->generation = trust_generation(side->trust);
     return 0;
 }
 
-static int slot_init(struct slot *slot, const struct transport_settings *s)
+static int slot_init(struct http_transport *t, struct slot *slot)
 {
     slot->easy = curl_easy_init();
     if (slot->easy == NULL) {
         return -ENOMEM;
     }
     slot->body.max = TRANSPORT_BODY_MAX + 1;
-    return set_up(slot, s);
+    return set_up(t, slot, t->settings);
 }
 
 static void slot_finish(struct slot *slot)
@@ -144,6 +259,10 @@ static void destroy(void *state)
         slot_finish(&t->slots[i]);
     }
     curl_multi_cleanup(t->multi);
+    curl_share_cleanup(t->sessions);
+    for (size_t i = 0; i < SIDES; i++) {
+        trust_destroy(t->sides[i].trust);
+    }
     compressor_destroy(t->compressor);
     free(t);
     curl_global_cleanup();
@@ -152,9 +271,11 @@ static void destroy(void *state)
 static int init(struct http_transport *t, size_t parallel)
 {
     t->multi = curl_multi_init();
-    if (t->multi == NULL) {
+    t->sessions = curl_share_init();
+    if (t->multi == NULL || t->sessions == NULL) {
         return -ENOMEM;
     }
+    curl_share_setopt(t->sessions, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
     curl_multi_setopt(t->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)parallel);
     curl_multi_setopt(t->multi, CURLMOPT_MAXCONNECTS, (long)parallel);
     if (t->settings->compress != COMPRESS_NONE) {
@@ -164,7 +285,7 @@ static int init(struct http_transport *t, size_t parallel)
         }
     }
     for (; t->slot_count < parallel; t->slot_count++) {
-        int r = slot_init(&t->slots[t->slot_count], t->settings);
+        int r = slot_init(t, &t->slots[t->slot_count]);
         if (r < 0) {
             slot_finish(&t->slots[t->slot_count]);
             return r;
@@ -234,9 +355,10 @@ static int set_headers(struct http_transport *t, struct slot *slot,
     if (r == 0 && slot->packed.len > 0) {
         r = add_field(slot, "Content-Encoding", compressor_name(t->compressor));
     }
-    if (r == 0 && slot->settings->token.text != NULL) {
+    const char *token = trust_token(slot->side->trust);
+    if (r == 0 && token != NULL) {
         auto_buffer struct buffer bearer = {0};
-        buffer_printf(&bearer, "Bearer %s", slot->settings->token.text);
+        buffer_printf(&bearer, "Bearer %s", token);
         const char *text = buffer_text(&bearer);
         r = text != NULL ? add_field(slot, "Authorization", text) : -ENOMEM;
     }
@@ -276,7 +398,7 @@ static int set_body(struct http_transport *t, struct slot *slot,
 static int set_url(struct slot *slot, const struct uplink_request *request)
 {
     auto_buffer struct buffer url = {0};
-    buffer_add_text(&url, slot->settings->url);
+    buffer_add_text(&url, slot->side->settings->url);
     buffer_add_text(&url, request->path);
     const char *text = buffer_text(&url);
     if (text == NULL || curl_easy_setopt(slot->easy, CURLOPT_URL, text) != CURLE_OK) {
@@ -304,7 +426,7 @@ static int send_request(void *state, const struct uplink_request *request,
     if (slot == NULL) {
         return -EBUSY;
     }
-    int r = set_up(slot, request->elsewhere != NULL ? request->elsewhere : t->settings);
+    int r = set_up(t, slot, request->elsewhere != NULL ? request->elsewhere : t->settings);
     r = r < 0 ? r : set_body(t, slot, request);
     r = r < 0 ? r : set_headers(t, slot, request);
     r = r < 0 ? r : set_url(slot, request);
@@ -333,7 +455,10 @@ static void complete(struct http_transport *t, struct slot *slot, CURLcode code)
     bool answered = code == CURLE_OK ||
                     (code == CURLE_WRITE_ERROR && slot->body.len >= TRANSPORT_BODY_MAX);
     if (!answered) {
-        transport_words(slot->easy, code, slot->detail, words);
+        const char *proxy = slot->side->settings->proxy;
+        if (proxy == NULL || !transport_proxy_words(slot->easy, code, proxy, words)) {
+            transport_words(slot->easy, code, slot->detail, words);
+        }
     }
     curl_off_t up = 0;
     curl_easy_getinfo(slot->easy, CURLINFO_SIZE_UPLOAD_T, &up);
@@ -405,6 +530,25 @@ static uint64_t bytes_sent(const void *state)
     return ((const struct http_transport *)state)->bytes_sent;
 }
 
+static void warning(const void *state, char *words, size_t size)
+{
+    const struct http_transport *t = state;
+    int64_t now_ms = clock_wall_ms();
+    char text[TRUST_WORDS_MAX] = "";
+    for (size_t i = 0; i < SIDES && text[0] == '\0'; i++) {
+        const struct side *side = &t->sides[i];
+        if (side->settings == NULL) {
+            continue;
+        }
+        trust_warning(side->trust, now_ms, text);
+        if (text[0] == '\0') {
+            (void)trust_expiry_words("the endpoint's certificate", side->server_until_ms, now_ms,
+                                     text);
+        }
+    }
+    snprintf(words, size, "%s", text);
+}
+
 const struct transport transport_http = {
     .name = "http",
     .create = create,
@@ -412,4 +556,5 @@ const struct transport transport_http = {
     .send = send_request,
     .run = run,
     .bytes_sent = bytes_sent,
+    .warning = warning,
 };

@@ -63,6 +63,16 @@
          .min = 100,                                                                               \
          .max = 120000,                                                                            \
          .help = "longest time for name, connection and TLS handshake"},                           \
+        {.name = "proxy",                                                                          \
+         .type = CONFIG_URL,                                                                       \
+         .offset = TRANSPORT_KEY(type_, member, proxy),                                            \
+         .example = "http://proxy.example.com:3128",                                               \
+         .help = "HTTP proxy to go through; default: none, or what https_proxy names"},            \
+        {.name = "proxy_login_file",                                                               \
+         .type = CONFIG_SECRET_FILE,                                                               \
+         .offset = TRANSPORT_KEY(type_, member, proxy_login),                                      \
+         .example = "/etc/windrow/proxy.login",                                                    \
+         .help = "file with USER:PASSWORD for the proxy"},                                         \
     {                                                                                              \
         .name = "http2", .type = CONFIG_BOOL, .offset = TRANSPORT_KEY(type_, member, http2),       \
         .fallback = "no", .help = "offer HTTP/2"                                                   \

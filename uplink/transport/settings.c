@@ -1,4 +1,5 @@
-#include "uplink/transport/transport.h"
+#include "gateway/base/clock.h"
+#include "uplink/transport/trust.h"
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
@@ -45,6 +46,21 @@ int transport_url_check(const char *url)
     return r;
 }
 
+void transport_expiry_check(const char *ca_file, const char *cert_file,
+                            struct config_errors *errors)
+{
+    char words[TRUST_WORDS_MAX];
+    int64_t now_ms = clock_wall_ms();
+    if (cert_file != NULL &&
+        trust_expiry_words("the certificate", trust_file_until_ms(cert_file), now_ms, words)) {
+        config_warn(errors, "cert_file", "%s", words);
+    }
+    if (ca_file != NULL &&
+        trust_expiry_words("a certificate in it", trust_file_until_ms(ca_file), now_ms, words)) {
+        config_warn(errors, "ca_file", "%s", words);
+    }
+}
+
 void transport_settings_check(const struct transport_settings *settings,
                               struct config_errors *errors)
 {
@@ -61,4 +77,8 @@ void transport_settings_check(const struct transport_settings *settings,
     if (settings->key_file != NULL && settings->cert_file == NULL) {
         config_complain(errors, "key_file", "needs cert_file, too");
     }
+    if (settings->proxy_login.text != NULL && settings->proxy == NULL) {
+        config_complain(errors, "proxy_login_file", "needs proxy, too");
+    }
+    transport_expiry_check(settings->ca_file, settings->cert_file, errors);
 }

@@ -14,8 +14,10 @@ extern const char *const transport_compress_choices[];
 struct transport_settings {
     const char *url;
     const char *ca_file, *cert_file, *crl_file;
-    const char *key_file;       /* checked 0600 by the key table */
-    struct config_secret token; /* bearer; text NULL: none */
+    const char *key_file;             /* checked 0600 by the key table */
+    struct config_secret token;       /* bearer; text NULL: none */
+    const char *proxy;                /* NULL: by the environment, as libcurl does */
+    struct config_secret proxy_login; /* USER:PASSWORD; text NULL: none */
     int compress;
     int64_t timeout_ms, connect_timeout_ms;
     bool http2;
@@ -51,6 +53,9 @@ struct transport {
     int (*run)(void *state, int wake_fd, int64_t timeout_ms);
     /* Bytes of headers and bodies as they went out, compressed. */
     uint64_t (*bytes_sent)(const void *state);
+    /* Optional: what works still, but not for long (a certificate that expires, a changed file
+     * that cannot be used), in words; "" when all is well. */
+    void (*warning)(const void *state, char *words, size_t size);
 };
 
 extern const struct transport transport_http; /* libcurl multi, transport/http_curl.c */
@@ -61,6 +66,11 @@ must_check int transport_url_check(const char *url);
 
 /* 127.0.0.0/8, [::1] or localhost. */
 bool transport_is_loopback(const char *host);
+
+/* Warns where a certificate of these files (each may be NULL) expires within 30 days. For
+ * config_table.check of a type that has them. */
+void transport_expiry_check(const char *ca_file, const char *cert_file,
+                            struct config_errors *errors);
 
 /* For config_table.check of a type: complains about the keys below as a whole. */
 void transport_settings_check(const struct transport_settings *settings,

@@ -180,3 +180,45 @@ void transport_words(CURL *easy, CURLcode code, const char *detail, char text[WO
     curl_free(port);
     curl_url_cleanup(parts);
 }
+
+static const char *proxy_status_words(long status)
+{
+    switch (status) {
+    case 401: /* what tinyproxy says where 407 is meant */
+    case 407:
+        return "wants a user and password, or others (proxy_login_file)";
+    case 403:
+        return "does not let us go there";
+    case 502:
+    case 503:
+    case 504:
+        return "cannot reach the endpoint";
+    default:
+        return "does not make the connection";
+    }
+}
+
+bool transport_proxy_words(CURL *easy, CURLcode code, const char *proxy, char text[WORDS_MAX])
+{
+    long status = 0;
+    curl_off_t connect_us = 0;
+    curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &status);
+    curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connect_us);
+    const char *words = NULL;
+    if (status >= 300) {
+        snprintf(text, WORDS_MAX, "the proxy %.80s %s (%ld)", proxy, proxy_status_words(status),
+                 status);
+        return true;
+    }
+    if (code == CURLE_COULDNT_CONNECT) {
+        words = connect_words(easy);
+    } else if (code == CURLE_COULDNT_RESOLVE_PROXY) {
+        words = "has a name that does not resolve";
+    } else if (code == CURLE_OPERATION_TIMEDOUT && connect_us == 0) {
+        words = "does not answer in time: wrong address, or a firewall that drops";
+    }
+    if (words != NULL) {
+        snprintf(text, WORDS_MAX, "the proxy %.80s %s", proxy, words);
+    }
+    return words != NULL;
+}
