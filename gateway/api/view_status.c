@@ -3,6 +3,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/store/salvage.h"
 #include "gateway/store/store_clock.h"
+#include "gateway/store/verify.h"
 
 #include <errno.h>
 #include <math.h>
@@ -68,6 +69,10 @@ static void write_store(struct json_out *out, struct store *store)
     json_out_real(out, "commit_ms", (double)stat.commit_us_last / 1e3);
     json_out_text(out, "quarantined", store_quarantined(store));
     write_salvage(out, store);
+    struct store_verified verified;
+    store_verified(store, &verified);
+    json_out_time(out, "verified", verified.time_ms);
+    json_out_uint(out, "damaged_blocks", verified.bad);
     json_out_close(out, '}');
 }
 

@@ -153,6 +153,11 @@ static void show_store(const json_t *answer)
                answer_text(store, "quarantined"), tone_code(TONE_PLAIN));
     }
     show_salvage(json_object_get(store, "salvage"));
+    if (answer_int(store, "damaged_blocks") > 0) {
+        printf("%10s%s%lld of its blocks are damaged%s: `windrow store verify`\n", "",
+               tone_code(TONE_BAD), (long long)answer_int(store, "damaged_blocks"),
+               tone_code(TONE_PLAIN));
+    }
 }
 
 static void show_uplink(const json_t *uplink, int64_t now_ms)

@@ -4,6 +4,7 @@
 #include "gateway/cli/offline.h"
 #include "gateway/cli/text.h"
 #include "gateway/store/salvage.h"
+#include "gateway/store/verify.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -15,7 +16,8 @@ const struct command command_store = {
     .arguments = "stat|verify",
     .summary = "the local store: its size and content, or every block checked",
     .help = "  stat            size, what waits, what it holds\n"
-            "  verify          reads every block and checks it; exit 1 when one is damaged\n"
+            "  verify          reads every block and checks it; exit 1 when one is damaged;\n"
+            "                  then what was set aside as damaged before\n"
             "  Both read only, with the daemon running or not.\n",
     .run = run_store,
 };
@@ -70,6 +72,23 @@ static void show_salvage(struct store *store, struct buffer *b)
     }
 }
 
+static void show_verified(struct store *store, struct buffer *b)
+{
+    struct store_verified verified;
+    store_verified(store, &verified);
+    if (verified.time_ms != 0) {
+        text_age(b, clock_wall_ms(), verified.time_ms);
+        buffer_add_text(b, ": ");
+        text_count(b, verified.blocks);
+        buffer_add_text(b, " blocks, ");
+        if (verified.bad > 0) {
+            text_count(b, verified.bad);
+        }
+        buffer_add_text(b, verified.bad > 0 ? " of them damaged" : "all of them sound");
+        line("verified", b);
+    }
+}
+
 static json_t *salvage_json(struct store *store)
 {
     struct store_salvage salvage;
@@ -112,11 +131,37 @@ static int show_stat(const struct cli *cli, const struct client *client, struct 
     }
     line("waiting", &b);
     show_rates(&stat, &b);
+    show_verified(store, &b);
     show_salvage(store, &b);
     return COMMAND_GOOD;
 }
 
-static int verify(const struct cli *cli, struct store *store)
+/* What was set aside, each folder by itself. It was damaged before: no verdict follows from it. */
+static json_t *verify_aside(const struct cli *cli, const char *dir)
+{
+    json_t *list = json_array();
+    char **folders = NULL;
+    if (salvage_folders(dir, &folders) < 0) {
+        return list;
+    }
+    for (size_t i = 0; folders[i] != NULL; i++) {
+        uint64_t blocks = 0, bad = 0;
+        int r = salvage_inspect(dir, folders[i], &blocks, &bad);
+        json_array_append_new(list, json_pack("{s:s, s:b, s:I, s:I}", "folder", folders[i],
+                                              "readable", r == 0, "blocks", (json_int_t)blocks,
+                                              "bad", (json_int_t)bad));
+        if (!cli->json && r < 0) {
+            printf("%s, set aside: it does not read: %s\n", folders[i], strerror(-r));
+        } else if (!cli->json) {
+            printf("%s, set aside: %" PRIu64 " blocks, %" PRIu64 " of them damaged\n", folders[i],
+                   blocks, bad);
+        }
+    }
+    salvage_folders_free(folders);
+    return list;
+}
+
+static int verify(const struct cli *cli, const char *dir, struct store *store)
 {
     uint64_t blocks = 0, bad = 0;
     int r = store_verify(store, &blocks, &bad);
@@ -124,16 +169,20 @@ static int verify(const struct cli *cli, struct store *store)
         fprintf(stderr, "windrow store: it does not read: %s\n", strerror(-r));
         return COMMAND_NOT_WELL;
     }
-    if (cli->json) {
-        answer_print(json_pack("{s:I, s:I}", "blocks", (json_int_t)blocks, "bad", (json_int_t)bad));
-    } else if (bad == 0) {
+    if (!cli->json && bad == 0) {
         printf("%" PRIu64 " blocks, %sall of them sound%s\n", blocks, tone_code(TONE_GOOD),
                tone_code(TONE_PLAIN));
-    } else {
+    } else if (!cli->json) {
         printf("%" PRIu64 " blocks, %s%" PRIu64 " of them damaged%s: their readings are lost, all "
                "others are not\n",
                blocks, tone_code(TONE_BAD), bad, tone_code(TONE_PLAIN));
     }
+    json_t *aside = verify_aside(cli, dir);
+    if (cli->json) {
+        answer_print(json_pack("{s:I, s:I, s:O}", "blocks", (json_int_t)blocks, "bad",
+                               (json_int_t)bad, "set_aside", aside));
+    }
+    json_decref(aside);
     return bad == 0 ? COMMAND_GOOD : COMMAND_NOT_WELL;
 }
 
@@ -154,7 +203,7 @@ static int run_store(int argc, char **argv)
     if (store == NULL) {
         return COMMAND_NOT_WELL;
     }
-    int status = stat ? show_stat(&cli, &client, store) : verify(&cli, store);
+    int status = stat ? show_stat(&cli, &client, store) : verify(&cli, client.data_dir, store);
     store_close(store);
     return status;
 }

@@ -2,6 +2,7 @@
 
 #include "gateway/pipeline/salvage.h"
 #include "gateway/store/store.h"
+#include "gateway/store/verify.h"
 
 #include <errno.h>
 
@@ -51,7 +52,11 @@ static void record(struct pipeline *p)
 
 void pipeline_salvage_step(struct pipeline *p)
 {
-    if (atomic_load(&p->error) < 0 || !store_salvage_busy(p->store)) {
+    if (atomic_load(&p->error) < 0) {
+        return;
+    }
+    if (!store_salvage_busy(p->store)) {
+        store_verify_step(p->store); /* one of them at a time */
         return;
     }
     int r = store_salvage_step(p->store);

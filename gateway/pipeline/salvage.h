@@ -5,7 +5,8 @@
 
 #include "gateway/pipeline/state.h"
 
-/* Before a commit: some of what is readable of a store that was set aside. */
+/* Before a commit: some of what is readable of a store that was set aside; where there is nothing,
+ * the blocks of this one are verified. */
 void pipeline_salvage_step(struct pipeline *p);
 /* After it: when the next commit is due for it. */
 void pipeline_salvage_due(struct pipeline *p, int64_t mono_ms);

@@ -16,7 +16,7 @@ static void limit_memory(size_t more)
 {
     auto_fclose FILE *f = fopen("/proc/self/statm", "re");
     char line[128];
-    if (f == NULL || fgets(line, sizeof(line), f) == NULL) {
+    if (more == 0 || f == NULL || fgets(line, sizeof(line), f) == NULL) {
         return;
     }
     rlim_t mapped = (rlim_t)strtoull(line, NULL, 10) * (rlim_t)sysconf(_SC_PAGESIZE);

@@ -28,7 +28,7 @@ enum child_end {
 };
 
 /* fn runs in the child, `out` is the writing end; what it returns (0 or an errno) is its exit
- * status. memory: what it may map beyond what the parent has. */
+ * status. memory: what it may map beyond what the parent has, 0: any. */
 must_check int child_start(struct child *child, size_t memory, int (*fn)(int out, void *user),
                            void *user);
 /* Appends what is there to `to`, at most `most` bytes. 0: nothing at present; -EPIPE: it ended;

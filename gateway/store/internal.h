@@ -74,7 +74,6 @@ struct store {
     _Atomic uint64_t newest; /* the last committed block */
     _Atomic bool failed;     /* latched */
     _Atomic bool marked;     /* settlements or dead letters wait for a commit */
-
     pthread_mutex_t lock;
     struct store_reader *readers[STORE_UPLINKS_MAX];
     struct buffer dead; /* letters for the next commit: length (4 bytes) and record, each */
@@ -82,6 +81,7 @@ struct store {
     double growth; /* bytes a second appended, smoothed */
 
     struct salvage *salvage;            /* the writer's, or NULL */
+    struct verify *verify;              /* likewise */
     struct store_salvage salvage_shown; /* under the lock */
     _Atomic int64_t mixed_until_ms;     /* blocks written before it may hold salvaged scans */
 };

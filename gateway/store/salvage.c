@@ -143,21 +143,57 @@ static bool is_marked(const char *dir, const char *folder)
     return access(path, F_OK) == 0;
 }
 
+static int is_folder(const struct dirent *entry)
+{
+    return strncmp(entry->d_name, aside, strlen(aside)) == 0 &&
+           strlen(entry->d_name) < SALVAGE_NAME_MAX;
+}
+
+int salvage_folders(const char *dir, char ***ret_folders)
+{
+    struct dirent **entries = NULL;
+    int count = scandir(dir, &entries, is_folder, alphasort);
+    if (count < 0) {
+        return -errno;
+    }
+    char **folders = calloc((size_t)count + 1, sizeof(char *));
+    int rc = folders == NULL ? -ENOMEM : 0;
+    for (int i = 0; i < count; i++) {
+        if (rc == 0 && (folders[i] = strdup(entries[i]->d_name)) == NULL) {
+            rc = -ENOMEM;
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    if (rc < 0) {
+        salvage_folders_free(folders);
+        return rc;
+    }
+    *ret_folders = folders;
+    return 0;
+}
+
+void salvage_folders_free(char **folders)
+{
+    for (size_t i = 0; folders != NULL && folders[i] != NULL; i++) {
+        free(folders[i]);
+    }
+    free(folders);
+}
+
 /* The last one that was set aside and is not done; false: none. */
 static bool find_folder(const struct store *store, char ret_from[SALVAGE_NAME_MAX])
 {
-    DIR *dir = opendir(store->dir);
+    char **folders = NULL;
     ret_from[0] = '\0';
-    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
-        if (strncmp(e->d_name, aside, strlen(aside)) == 0 && strlen(e->d_name) < SALVAGE_NAME_MAX &&
-            strcmp(e->d_name, ret_from) > 0 && !is_marked(store->dir, e->d_name) &&
-            noted(&store->state, SALVAGE_STATE, e->d_name) < SALVAGE_DONE) {
-            snprintf(ret_from, SALVAGE_NAME_MAX, "%s", e->d_name);
+    int rc = salvage_folders(store->dir, &folders);
+    for (size_t i = 0; rc == 0 && folders[i] != NULL; i++) {
+        if (!is_marked(store->dir, folders[i]) &&
+            noted(&store->state, SALVAGE_STATE, folders[i]) < SALVAGE_DONE) {
+            snprintf(ret_from, SALVAGE_NAME_MAX, "%s", folders[i]);
         }
     }
-    if (dir != NULL) {
-        closedir(dir);
-    }
+    salvage_folders_free(folders);
     return ret_from[0] != '\0';
 }
 

@@ -48,6 +48,15 @@ must_check int store_salvage_step(struct store *store);
 /* Whether there is something to do for the next step. [writer] */
 bool store_salvage_busy(const struct store *store);
 
+/* For `store verify`: how many blocks of a folder that was set aside there are, and are not
+ * readable. Runs children; blocks until they are done. -EIO: it cannot be read at all. */
+must_check int salvage_inspect(const char *dir, const char *folder, uint64_t *ret_blocks,
+                               uint64_t *ret_bad);
+/* The folders that were set aside beside a store, the oldest first; malloc'd texts, the last one
+ * NULL. -ENOMEM, or another -errno. */
+must_check int salvage_folders(const char *dir, char ***ret_folders);
+void salvage_folders_free(char **folders);
+
 /* Inside the store. In a commit: before its state is encoded, when what was appended is refused
  * (under the lock), and when it is durable (under the lock). */
 void salvage_note(struct store *store);

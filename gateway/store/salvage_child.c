@@ -195,7 +195,7 @@ static bool tell_device(struct rescue *r, uint32_t device)
         return false;
     }
     uint8_t bit = (uint8_t)(1u << device % 8);
-    if ((r->told[device / 8] & bit) == 0) {
+    if (!r->order->look_only && (r->told[device / 8] & bit) == 0) {
         auto_buffer struct buffer record = {0};
         if (wreck_read(r->wreck, r->names[device], &record) < 0 ||
             record.len > FRAME_BYTES_MAX - sizeof(device) ||
@@ -263,7 +263,7 @@ static void take_scan(struct rescue *r, const struct scan *scan, uint64_t prev_s
         r->sent_to[u][scan->device] += (head.settled & 1u << u) == 0 ? scan->count : 0;
     }
     head.place.row++;
-    if (order_of(place, &r->order->from) >= 0) {
+    if (!r->order->look_only && order_of(place, &r->order->from) >= 0) {
         send_frame(r, FRAME_SCAN, &head, sizeof(head), scan, scan_size(scan));
     }
 }

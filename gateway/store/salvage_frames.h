@@ -63,6 +63,7 @@ struct salvage_order {
     uint64_t crashes[SALVAGE_CRASHES_MAX]; /* leaves of blocks not to be touched again */
     unsigned crash_count;
     int64_t kept_since_ms; /* what nobody was to have goes along from then on */
+    bool look_only;        /* no scans are sent */
 };
 
 /* Runs in the child; the result is its exit status. */

@@ -3,6 +3,7 @@
 #include "gateway/store/check.h"
 #include "gateway/store/internal.h"
 #include "gateway/store/requeue.h"
+#include "gateway/store/verify.h"
 
 #include <errno.h>
 #include <string.h>
@@ -226,6 +227,7 @@ void store_close(struct store *store)
         return;
     }
     salvage_stop(store);
+    verify_stop(store);
     env_close(store->env);
     dictionary_destroy(store->dictionary);
     wal_encoder_destroy(store->encoder);

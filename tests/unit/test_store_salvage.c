@@ -303,6 +303,10 @@ static void test_a_ruined_file_gives_what_it_has(void **state)
         store_salvage(store, &salvage);
         assert_int_equal(salvage.state, SALVAGE_DONE);
         assert_int_equal(salvage.readings, seen->readings);
+        uint64_t blocks, bad;
+        assert_int_equal(salvage_inspect(dir, folder, &blocks, &bad), 0);
+        assert_int_equal(bad, salvage.bad);
+        assert_int_equal(blocks, salvage.blocks + salvage.bad);
         struct ledger_device total = total_of(store, (int)cloud);
         assert_int_equal(total.waiting, seen->readings);
         assert_true(seen->scans > (ALL + AGGREGATES) / 4);
@@ -468,8 +472,10 @@ static void test_a_hopeless_file_is_given_up(void **state)
         nanosleep(&pause, NULL);
     }
     struct store_salvage salvage;
+    uint64_t blocks, bad;
     store_salvage(store, &salvage);
     assert_int_equal(salvage.state, SALVAGE_GIVEN_UP);
+    assert_int_equal(salvage_inspect(dir, folder, &blocks, &bad), -ENOENT);
     store_close(store);
     fixture_remove(dir);
 }
