@@ -238,6 +238,13 @@ static bool read_meta(struct wreck *wreck, size_t number, struct lmdb_meta *ret_
            ret_meta->trees[LMDB_FREE_TREE].page_size == wreck->page_size;
 }
 
+static void sort(struct wreck *wreck)
+{
+    if (wreck->count > 0) {
+        qsort(wreck->entries, wreck->count, sizeof(*wreck->entries), by_order);
+    }
+}
+
 static int walk_tree(struct wreck *wreck)
 {
     struct lmdb_meta metas[2];
@@ -257,7 +264,7 @@ static int walk_tree(struct wreck *wreck)
         return 0;
     }
     int rc = walk(wreck, tree->root, 1, tree->depth);
-    qsort(wreck->entries, wreck->count, sizeof(*wreck->entries), by_order);
+    sort(wreck);
     return rc;
 }
 
@@ -319,7 +326,7 @@ int wreck_add_orphans(struct wreck *wreck)
             rc = collect(wreck, page, number, true);
         }
     }
-    qsort(wreck->entries, wreck->count, sizeof(*wreck->entries), by_order);
+    sort(wreck);
     return rc;
 }
 
