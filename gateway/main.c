@@ -137,7 +137,10 @@ static int start_store(struct gateway *gateway)
 static int start_pipeline(struct gateway *gateway)
 {
     int r = pipeline_create(gateway->store, gateway->config, &gateway->pipeline);
-    r = r < 0 ? r : pipeline_start(gateway->pipeline);
+    if (r == 0) {
+        pipeline_tell_failure(gateway->pipeline, gateway->wake_fd);
+        r = pipeline_start(gateway->pipeline);
+    }
     if (r < 0) {
         log_error("pipeline: %s", strerror(-r));
     }

@@ -28,6 +28,7 @@ int pipeline_create(struct store *store, const struct config *config,
         return -ENOMEM;
     }
     p->store = store;
+    p->failure_fd = -1;
     p->config = config_ref(config);
     pipeline_clock_init(p);
     p->scratch = calloc(1, scan_size_for(SCAN_READINGS_MAX, 0));
@@ -370,6 +371,11 @@ void pipeline_stop(struct pipeline *p)
 int pipeline_error(struct pipeline *p)
 {
     return atomic_load(&p->error);
+}
+
+void pipeline_tell_failure(struct pipeline *p, int eventfd)
+{
+    p->failure_fd = eventfd;
 }
 
 uint64_t pipeline_heartbeat(struct pipeline *p)

@@ -42,6 +42,8 @@ must_check int pipeline_salvage(struct pipeline *pipeline);
 
 /* -errno once the store has failed for good (only a restart helps), otherwise 0. */
 int pipeline_error(struct pipeline *pipeline);
+/* An eventfd of the caller's that is written to at that moment. Before pipeline_start(). */
+void pipeline_tell_failure(struct pipeline *pipeline, int eventfd);
 
 /* Wakes the thread and returns a counter that moves at each of its turns; for the watchdog. */
 uint64_t pipeline_heartbeat(struct pipeline *pipeline);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 void pipeline_fail(struct pipeline *p, int error)
 {
@@ -14,6 +15,9 @@ void pipeline_fail(struct pipeline *p, int error)
     if (atomic_compare_exchange_strong(&p->error, &expected, error)) {
         log_error("store: %s; nothing is acknowledged any more until the gateway is restarted",
                   strerrordesc_np(-error));
+        uint64_t one = 1;
+        ssize_t told = p->failure_fd < 0 ? 0 : write(p->failure_fd, &one, sizeof one);
+        (void)told; /* an eventfd at its bound is readable as well */
     }
 }
 

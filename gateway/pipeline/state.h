@@ -62,6 +62,7 @@ struct pipeline {
     pthread_t thread;
     bool running;
     _Atomic bool stopping;
+    int failure_fd;
     _Atomic int error;
     _Atomic uint64_t overruns, late, windows_closed, turns;
 };

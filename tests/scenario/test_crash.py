@@ -7,6 +7,7 @@ import os
 import random
 import time
 
+from served import assert_nothing_invented
 from site_parts import Gateway, Simulator, Sink
 
 KILLS = int(os.environ.get("WINDROW_KILLS", "200"))
@@ -54,3 +55,7 @@ def test_kill_at_random_moments(tmp_path):
         assert (first, scans) == (1, last), f"{device}: {scans} scans of {first}..{last}"
         assert readings >= stored
     assert len(sink.query("SELECT DISTINCT store FROM readings")) == 1
+    served = assert_nothing_invented(simulator, sink)
+    for device, scans in sink.query("SELECT device, count(DISTINCT seq) FROM readings"
+                                    " WHERE value IS NOT NULL GROUP BY device"):
+        assert scans <= served[device], f"{device}: more than was served"
