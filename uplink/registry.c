@@ -6,6 +6,7 @@
 #include "uplink/kinesis/kinesis.h"
 #include "uplink/mqtt/mqtt.h"
 #include "uplink/postgres/postgres.h"
+#include "uplink/s3/s3.h"
 #include "uplink/sqs/sqs.h"
 #include "uplink/timestream/timestream.h"
 
@@ -21,6 +22,7 @@ const struct uplink *const uplinks[] = {
     &uplink_kinesis,
     &uplink_mqtt,
     &uplink_postgres,
+    &uplink_s3,
     &uplink_sqs,
     &uplink_timestream,
     NULL,

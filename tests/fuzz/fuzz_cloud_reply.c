@@ -4,7 +4,9 @@
 #include "uplink/aws/aws_parts.h"
 #include "uplink/dynamodb/dynamodb.h"
 #include "uplink/influx/influx.h"
+#include "uplink/kafka/kafka.h"
 #include "uplink/kinesis/kinesis.h"
+#include "uplink/s3/s3.h"
 #include "uplink/sqs/sqs.h"
 #include "uplink/timestream/timestream.h"
 
@@ -29,13 +31,21 @@ static const struct sqs_settings sqs = {.aws = AWS, .queue_url = "q"};
 static const struct dynamodb_settings dynamodb = {
     .aws = AWS, .table = "t", .user = "u", .partition_key = "pk", .sort_key = "ts"};
 
+static const struct kafka_settings kafka = {.topic = "t"};
+static const struct s3_settings s3 = {.aws = AWS, .bucket = "b", .prefix = "p"};
+
 static const struct {
     const struct uplink *type;
     const void *settings;
-} judges[] = {{&uplink_influx, &v1},        {&uplink_influx, &v2},
-              {&uplink_influx, &v3},        {&uplink_timestream, &timestream},
-              {&uplink_kinesis, &kinesis},  {&uplink_sqs, &sqs},
-              {&uplink_dynamodb, &dynamodb}};
+} judges[] = {{&uplink_influx, &v1},
+              {&uplink_influx, &v2},
+              {&uplink_influx, &v3},
+              {&uplink_timestream, &timestream},
+              {&uplink_kinesis, &kinesis},
+              {&uplink_sqs, &sqs},
+              {&uplink_dynamodb, &dynamodb},
+              {&uplink_kafka, &kafka},
+              {&uplink_s3, &s3}};
 
 static void check(const struct batch *batch, const struct uplink_reply *reply, size_t which)
 {
@@ -99,12 +109,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *body = malloc(len + 1);
     memcpy(body, data + 3, len);
     body[len] = '\0';
+    static char proof[] = "Content-MD5: kAFQmDzST7DWlj99KOF/cg==";
+    const struct uplink_request request = {
+        .headers = {.data = (uint8_t *)proof, .len = sizeof proof, .capacity = sizeof proof}};
     struct uplink_reply reply = {.status = statuses[data[1] % ARRAY_SIZE(statuses)],
                                  .body = body,
                                  .len = len,
                                  .content_type = "",
                                  .retry_after_ms = -1,
-                                 .error = ""};
+                                 .error = "",
+                                 .etag = body,
+                                 .checksum_sha256 = body,
+                                 .answers = &request,
+                                 .code = (data[0] & 4u) != 0 ? body : NULL};
     check(&batch, &reply, data[2] % ARRAY_SIZE(judges));
     parse(body, len);
     free(body);

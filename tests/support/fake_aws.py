@@ -35,6 +35,7 @@ class Refusal(Exception):
 class FakeAws:
     """One endpoint for all services. `wild`: fails by the dice of a seed. `script`: refusals (or
     (status, headers, text) as they are) for the next requests, whatever these want."""
+    signer = botocore.auth.SigV4Auth
 
     def __init__(self, seed=1, port=0, keys=("AKIDEXAMPLE", "secret/key"), token=None, skew_s=0,
                  region="eu-west-1", context=None):
@@ -143,7 +144,7 @@ class FakeAws:
             if name != "host":
                 request.headers[name] = headers[name]
         request.context["timestamp"] = stamp
-        signer = botocore.auth.SigV4Auth(Credentials(*self.keys), service, region)
+        signer = self.signer(Credentials(*self.keys), service, region)
         text = signer.string_to_sign(request, signer.canonical_request(request))
         unsigned = {name.lower() for name in headers} - NOT_SIGNED - \
             set(parts["SignedHeaders"].split(";"))
@@ -337,7 +338,7 @@ def make_server(fake, port, context):
             reply = text.encode()
             self.send_response_only(status)
             self.send_header("Date", email.utils.formatdate(fake.now(), usegmt=True))
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            headers = dict({"Content-Type": "application/x-amz-json-1.0"}, **headers)
             for name, value in headers.items():
                 self.send_header(name, value)
             torn = fake.wild and fake.random.randrange(40) == 0
@@ -347,7 +348,7 @@ def make_server(fake, port, context):
             if torn:
                 self.close_connection = True
 
-        do_GET = do_POST
+        do_GET = do_PUT = do_POST
 
         def log_message(self, *_):
             pass

@@ -1,6 +1,8 @@
 /* sigv4_sign - signs requests given as JSON lines on stdin, prints the added headers as JSON lines.
- * For the comparison with botocore in tests/contract. */
+ * For the comparison with botocore in tests/contract. A request with a "key" is one to S3, whose
+ * path is made of it; then the path is printed before the headers. */
 #include "uplink/aws/sigv4.h"
+#include "uplink/s3/s3.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -37,9 +39,14 @@ static int sign(const json_t *request)
     for (size_t i = 0; i < count; i++) {
         headers[i] = json_string_value(json_array_get(list, i));
     }
-    struct sigv4_request r = {.method = text_of(request, "method"),
+    auto_buffer struct buffer path = {0};
+    const char *key = json_string_value(json_object_get(request, "key"));
+    buffer_add_text(&path, key != NULL ? "/" : text_of(request, "path"));
+    s3_encode_key(&path, key != NULL ? key : "", key != NULL ? strlen(key) : 0);
+    struct sigv4_request r = {.path_as_is = key != NULL,
+                              .method = text_of(request, "method"),
                               .host = text_of(request, "host"),
-                              .path = text_of(request, "path"),
+                              .path = buffer_text(&path),
                               .query = text_of(request, "query"),
                               .headers = headers,
                               .header_count = count,
@@ -55,6 +62,9 @@ static int sign(const json_t *request)
         return 1;
     }
     json_t *lines = json_array();
+    if (key != NULL) {
+        json_array_append_new(lines, json_string(r.path));
+    }
     for (size_t at = 0; at < out.len; at += strlen((const char *)out.data + at) + 1) {
         json_array_append_new(lines, json_string((const char *)out.data + at));
     }
