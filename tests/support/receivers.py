@@ -10,6 +10,7 @@ import re
 import mosquitto
 from certificates import Authority
 from fake_aws import FakeAws
+from fake_s3 import FakeS3
 from influx_servers import InfluxDB, VictoriaMetrics
 from kafka import Cluster, Front, records as kafka_records
 from postgres import Postgres
@@ -143,14 +144,15 @@ class VictoriaSide(Receiver):
 
 
 class AwsSide(Receiver):
-    more, most = {}, 30000
+    more, most, service = {}, 30000, FakeAws
+    held = ("timestream", "dynamodb", "kinesis", "sqs")
     refused = staticmethod(every_seventh)
 
     def __init__(self, folder):
         self.folder, self.aws, self.port = folder, None, 0
 
     def start(self):
-        self.aws = FakeAws(seed=SEED)
+        self.aws = self.service(seed=SEED)
         self.aws.wild = True
         self.aws.refuse = self.refuse
         self.port = self.aws.port
@@ -160,9 +162,9 @@ class AwsSide(Receiver):
         self.aws.server.shutdown()
         self.aws.server.server_close()
         held = self.aws
-        self.aws = FakeAws(seed=SEED + 1, port=self.port)
+        self.aws = self.service(seed=SEED + 1, port=self.port)
         self.aws.wild, self.aws.refuse = True, self.refuse
-        for name in ("timestream", "dynamodb", "kinesis", "sqs", "problems"):
+        for name in (*self.held, "problems"):
             setattr(self.aws, name, getattr(held, name))
 
     def line(self, port):
@@ -239,6 +241,16 @@ class SqsSide(AwsSide):
         for scan in self.aws.sqs:
             assert found.setdefault((scan["device"], scan["seq"]), scan) == scan
         return {key: list(scan["values"]) for key, scan in found.items()}
+
+
+class S3Side(AwsSide):
+    """An object holds what its key says; a record may be in two objects after a crash, and says the
+    same in both. Nothing in an object is ever refused."""
+    type, more, service = "s3", {"bucket": "wind-archive", "compress": "none"}, FakeS3
+    held, refused = ("objects",), staticmethod(lambda _device, _seq: False)
+
+    def readings(self):
+        return {key: list(record["values"]) for key, record in self.aws.records().items()}
 
 
 class FileSide(Receiver):
@@ -358,7 +370,7 @@ class KafkaSide(Receiver):
         self.front.close()
 
     def keys(self, port):
-        return {"brokers": f"127.0.0.1:{port}", "tls": "no"}
+        return {"brokers": f"127.0.0.1:{port}", "tls": "no", "compress": "none"}
 
     def readings(self):
         return {(device, seq): list(values) for (_, _, device, seq), values in
@@ -366,4 +378,4 @@ class KafkaSide(Receiver):
 
 
 SIDES = [SinkSide, InfluxSide, VictoriaSide, TimestreamSide, DynamoSide, KinesisSide, SqsSide,
-         FileSide, MqttSide, PostgresSide, KafkaSide]
+         S3Side, FileSide, MqttSide, PostgresSide, KafkaSide]
