@@ -31,6 +31,12 @@ must_check int history_write(struct store *store, const struct history_query *qu
 /* The thread. */
 struct history_desk;
 must_check int history_desk_start(struct store *store, struct history_desk **ret_desk);
+/* [api thread] Other work that takes longer than the api's loop may stand still: work(arg) answers
+ * the ticket on the thread; drop(arg) is called behind it, or alone when it is refused by a stop.
+ * -EBUSY as below; arg stays the caller's then. */
+must_check int history_desk_do(struct history_desk *desk,
+                               void (*work)(void *arg, struct ticket *ticket),
+                               void (*drop)(void *arg), void *arg, struct ticket *ticket);
 /* Ends the job at hand and refuses what waits. Before later_destroy(). Takes NULL. */
 void history_desk_stop(struct history_desk *desk);
 /* [api thread] Answers the ticket some time later. -EBUSY: HISTORY_JOBS_MAX wait. */

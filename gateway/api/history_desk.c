@@ -14,12 +14,20 @@ struct history_desk {
     struct history_job {
         struct history_query query;
         struct ticket *ticket;
+        void (*work)(void *arg, struct ticket *ticket); /* NULL: the query */
+        void (*drop)(void *arg);
+        void *arg;
     } jobs[HISTORY_JOBS_MAX]; /* a ring */
     size_t first, count;
 };
 
 static void answer(struct history_desk *desk, const struct history_job *job)
 {
+    if (job->work != NULL) {
+        job->work(job->arg, job->ticket);
+        job->drop(job->arg);
+        return;
+    }
     auto_buffer struct buffer body = {0};
     const char *why = "";
     int r = history_write(desk->store, &job->query, &desk->stop, &body, &why);
@@ -89,7 +97,11 @@ static void refuse_waiting(struct history_desk *desk)
     for (; desk->count > 0; desk->count--) {
         auto_buffer struct buffer body = {0};
         reply_write_error(&body, "stopping", "the gateway is stopping");
-        ticket_answer(desk->jobs[desk->first].ticket, 503, NULL, &body);
+        const struct history_job *job = &desk->jobs[desk->first];
+        ticket_answer(job->ticket, 503, NULL, &body);
+        if (job->drop != NULL) {
+            job->drop(job->arg);
+        }
         desk->first = (desk->first + 1) % HISTORY_JOBS_MAX;
     }
 }
@@ -110,18 +122,29 @@ void history_desk_stop(struct history_desk *desk)
     free(desk);
 }
 
-int history_desk_ask(struct history_desk *desk, const struct history_query *query,
-                     struct ticket *ticket)
+static int put(struct history_desk *desk, const struct history_job *job)
 {
     int r = -EBUSY;
     pthread_mutex_lock(&desk->lock);
     if (desk->count < HISTORY_JOBS_MAX) {
-        desk->jobs[(desk->first + desk->count) % HISTORY_JOBS_MAX] = (struct history_job){
-            .query = *query, .ticket = ticket};
+        desk->jobs[(desk->first + desk->count) % HISTORY_JOBS_MAX] = *job;
         desk->count++;
         pthread_cond_signal(&desk->wake);
         r = 0;
     }
     pthread_mutex_unlock(&desk->lock);
     return r;
+}
+
+int history_desk_ask(struct history_desk *desk, const struct history_query *query,
+                     struct ticket *ticket)
+{
+    return put(desk, &(struct history_job){.query = *query, .ticket = ticket});
+}
+
+int history_desk_do(struct history_desk *desk, void (*work)(void *arg, struct ticket *ticket),
+                    void (*drop)(void *arg), void *arg, struct ticket *ticket)
+{
+    return put(desk,
+               &(struct history_job){.ticket = ticket, .work = work, .drop = drop, .arg = arg});
 }

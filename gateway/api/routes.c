@@ -1,5 +1,6 @@
 #include "gateway/api/routes.h"
 
+#include "gateway/api/amend.h"
 #include "gateway/api/ask.h"
 #include "gateway/api/page.h"
 #include "gateway/api/push.h"
@@ -200,6 +201,24 @@ static void post_sensor(struct call *call)
     push_sensor(call->routes->host, call->routes->later, call->request, body, len);
 }
 
+static void change_letters(struct call *call, bool drops)
+{
+    size_t len;
+    const char *body = take_body(call, &len);
+    amend_letters(call->routes->host, call->routes->later, call->routes->history, call->request,
+                  body, len, drops);
+}
+
+static void post_requeue(struct call *call)
+{
+    change_letters(call, false);
+}
+
+static void post_drop(struct call *call)
+{
+    change_letters(call, true);
+}
+
 static const struct route {
     const char *path;
     enum evhttp_cmd_type method; /* EVHTTP_REQ_GET allows HEAD too */
@@ -209,6 +228,8 @@ static const struct route {
     {"/", EVHTTP_REQ_GET, true, get_page},
     {"/metrics", EVHTTP_REQ_GET, false, get_metrics},
     {"/sensor", EVHTTP_REQ_POST, false, post_sensor},
+    {"/v1/dead/drop", EVHTTP_REQ_POST, false, post_drop},
+    {"/v1/dead/requeue", EVHTTP_REQ_POST, false, post_requeue},
     {"/v1/devices", EVHTTP_REQ_GET, false, get_devices},
     {"/v1/history", EVHTTP_REQ_GET, false, get_history},
     {"/v1/ledger", EVHTTP_REQ_GET, false, get_ledger},

@@ -15,7 +15,7 @@ struct pipeline_job {
     int (*fn)(void *user);
     void *user;
     int result;
-    bool done;
+    bool done, durable;
     pthread_mutex_t lock;
     pthread_cond_t finished;
 };
@@ -205,12 +205,13 @@ static void process_event(struct pipeline *p, struct queue_entry *entry)
 
 /* What only the store's writer may do. */
 
-int pipeline_call(struct pipeline *p, int (*fn)(void *user), void *user)
+static int call(struct pipeline *p, int (*fn)(void *user), void *user, bool durable)
 {
     if (!p->running) {
-        return fn(user);
+        int r = fn(user);
+        return r == 0 && durable ? store_commit(p->store) : r;
     }
-    struct pipeline_job job = {.fn = fn, .user = user};
+    struct pipeline_job job = {.fn = fn, .user = user, .durable = durable};
     pthread_mutex_init(&job.lock, NULL);
     pthread_cond_init(&job.finished, NULL);
     struct queue_entry head = {.kind = QUEUE_CALL, .user = &job};
@@ -228,9 +229,23 @@ int pipeline_call(struct pipeline *p, int (*fn)(void *user), void *user)
     return r;
 }
 
-static void process_call(struct pipeline_job *job)
+int pipeline_call(struct pipeline *p, int (*fn)(void *user), void *user)
+{
+    return call(p, fn, user, false);
+}
+
+int pipeline_call_durable(struct pipeline *p, int (*fn)(void *user), void *user)
+{
+    return call(p, fn, user, true);
+}
+
+static void process_call(struct pipeline *p, struct pipeline_job *job)
 {
     int result = job->fn(job->user);
+    if (result == 0 && job->durable) {
+        pipeline_commit(p);
+        result = atomic_load(&p->error);
+    }
     pthread_mutex_lock(&job->lock);
     job->result = result;
     job->done = true;
@@ -262,7 +277,7 @@ static void process(struct pipeline *p, struct queue_entry *entry)
         durable_process(p, entry);
         break;
     case QUEUE_CALL:
-        process_call(entry->user);
+        process_call(p, entry->user);
         break;
     }
 }

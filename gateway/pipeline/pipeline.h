@@ -40,6 +40,9 @@ int pipeline_call(struct pipeline *pipeline, int (*fn)(void *user), void *user);
  * (store/salvage.h). Once all devices and uplinks are known. */
 must_check int pipeline_salvage(struct pipeline *pipeline);
 
+/* The same, and where fn returns 0 what it did is durable when this returns 0. */
+int pipeline_call_durable(struct pipeline *pipeline, int (*fn)(void *user), void *user);
+
 /* -errno once the store has failed for good (only a restart helps), otherwise 0. */
 int pipeline_error(struct pipeline *pipeline);
 /* An eventfd of the caller's that is written to at that moment. Before pipeline_start(). */

@@ -40,6 +40,10 @@ struct store_requeued {
     bool more;                /* others fit, too: commit, and call again from `next` on */
     uint64_t next;            /* number of a letter */
 };
+/* The letters go, without a trace but the ledger's count of dead readings; `readings` are the
+ * refused ones. Otherwise as store_requeue(). */
+must_check int store_drop_letters(struct store *store, const struct store_letter_filter *filter,
+                                  uint64_t from, struct store_requeued *ret_dropped);
 /* Of the letters from number `from` on; filter->uplink is given. Durable with the commit that the
  * caller makes next. [writer] -ENOENT: the store knows no such uplink; -EBUSY: the last call has
  * not been committed. */

@@ -273,7 +273,7 @@ static int load_next(struct store_reader *reader, enum store_lane which, uint64_
 }
 
 /* Scans wait again in blocks that were read already: both lanes begin anew. */
-static void take_requeued(struct store_reader *reader)
+void lanes_take_requeued(struct store_reader *reader)
 {
     if (!reader->requeued) {
         return;
@@ -295,7 +295,7 @@ static void take_requeued(struct store_reader *reader)
 int lanes_load(struct store_reader *reader, enum store_lane which)
 {
     struct lane *lane = &reader->lanes[which];
-    take_requeued(reader);
+    lanes_take_requeued(reader);
     int rc = grow_devices(reader);
     if (rc == 0 && lane->rewind) {
         lanes_rewind(reader, which);

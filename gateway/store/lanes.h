@@ -30,8 +30,7 @@ struct flight_item {
     int overtaken; /* the fate that the writer gave it meanwhile, -1: none */
 };
 
-/* What is in flight of one device and stream. */
-struct flight {
+struct flight { /* of one device and stream */
     size_t count;
     struct flight_item items[];
 };
@@ -39,7 +38,6 @@ struct flight {
 struct chain {
     struct staged *first, *last;
 };
-
 struct reader_device {
     struct chain chains[STORE_LANES][STREAM_COUNT];
     struct flight *flights[STREAM_COUNT];
@@ -97,6 +95,8 @@ enum store_lane lanes_of(const struct store_reader *reader, unsigned stream, uin
                          uint64_t seq);
 /* Reads ahead where there is room. -EBADMSG: a damaged block was passed over. */
 must_check int lanes_load(struct store_reader *reader, enum store_lane lane);
+/* What the writer has made to wait again belongs to its lane from now on. */
+void lanes_take_requeued(struct store_reader *reader);
 /* Forgets what is staged; it will be read again from the oldest block that is not done with. */
 void lanes_rewind(struct store_reader *reader, enum store_lane lane);
 /* The oldest block that may hold something for this uplink. */

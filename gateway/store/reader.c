@@ -499,6 +499,7 @@ void store_reader_return(struct store_reader *reader, enum stream stream, uint32
 void store_reader_backlog(struct store_reader *reader, struct store_backlog *ret_backlog)
 {
     struct store *store = reader->store;
+    lanes_take_requeued(reader);
     store_lock(store);
     const struct state_uplink *uplink = &store->state.uplinks[reader->uplink];
     uint64_t waiting = uplink->name == NULL ? 0 : waiting_of(uplink, store->state.device_count);

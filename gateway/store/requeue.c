@@ -30,6 +30,7 @@ struct requeue {
     struct wanted *list;
     size_t count, capacity;
     unsigned uplink;
+    bool drops;         /* letters only */
     bool applied;       /* the state has changed; what is put and deleted is decided */
     struct buffer puts; /* large blocks, one behind the other */
     struct put {
@@ -463,30 +464,47 @@ static int prepare(struct store *store, struct requeue *r)
     return rc;
 }
 
-int store_requeue(struct store *store, const struct store_letter_filter *filter, uint64_t from,
-                  struct store_requeued *ret_requeued)
+/* Everything that was gathered goes as it is. */
+static void drop(struct store *store, struct requeue *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        r->letters[r->letter_count++] = r->list[i].number;
+        r->result.scans++;
+        r->result.readings += r->list[i].refused;
+    }
+    r->applied = r->letter_count > 0;
+    store->marked |= r->applied;
+}
+
+static int begin(struct store *store, const struct store_letter_filter *filter, uint64_t from,
+                 bool drops, struct store_requeued *ret_requeued)
 {
     if (store->failed || store->readonly || store->requeue != NULL) {
         return store->failed ? -EIO : store->readonly ? -EROFS : -EBUSY;
     }
     struct requeue *r = calloc(1, sizeof(*r));
     struct gathering g = {.store = store, .filter = filter, .requeue = r};
-    int rc = r == NULL ? -ENOMEM : find_uplink(store, filter->uplink, &r->uplink);
+    int rc = r == NULL ? -ENOMEM : drops ? 0 : find_uplink(store, filter->uplink, &r->uplink);
     if (rc == 0) {
+        r->drops = drops;
         rc = store_letters_from(store, from, gather, &g);
         rc = rc > 0 ? 0 : rc;
     }
     if (rc == 0) {
         r->letters = calloc(r->count + 1, sizeof(*r->letters));
-        rc = r->letters == NULL ? -ENOMEM : prepare(store, r);
+        rc = r->letters == NULL ? -ENOMEM : drops ? 0 : prepare(store, r);
     }
     if (rc < 0) {
         requeue_destroy(r);
         return rc;
     }
-    /* A cohort that is being gathered has passed over them while they were settled. */
-    flush_cancel(store);
-    apply(store, r);
+    if (drops) {
+        drop(store, r);
+    } else {
+        /* A cohort that is being gathered has passed over them while they were settled. */
+        flush_cancel(store);
+        apply(store, r);
+    }
     *ret_requeued = r->result;
     if (r->applied) {
         store->requeue = r;
@@ -494,6 +512,18 @@ int store_requeue(struct store *store, const struct store_letter_filter *filter,
         requeue_destroy(r);
     }
     return 0;
+}
+
+int store_requeue(struct store *store, const struct store_letter_filter *filter, uint64_t from,
+                  struct store_requeued *ret_requeued)
+{
+    return begin(store, filter, from, false, ret_requeued);
+}
+
+int store_drop_letters(struct store *store, const struct store_letter_filter *filter, uint64_t from,
+                       struct store_requeued *ret_dropped)
+{
+    return begin(store, filter, from, true, ret_dropped);
 }
 
 int requeue_put(struct store *store, MDB_txn *txn)
@@ -533,7 +563,7 @@ void requeue_done(struct store *store)
         *flushed = put->last_seq > *flushed ? put->last_seq : *flushed;
     }
     struct store_reader *reader = store->readers[r->uplink];
-    if (reader != NULL) {
+    if (reader != NULL && !r->drops) {
         reader->requeued_readings += r->result.readings;
         reader->requeued = true;
         reader_wake(reader);
