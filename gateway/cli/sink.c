@@ -14,6 +14,7 @@ static const char help[] =
     "  --cert FILE --key FILE the server's certificate chain and its key (PEM)\n"
     "  --tokens FILE          lines NAME read|write TOKEN; without it nobody is asked\n"
     "  --client-ca FILE       clients must show a certificate of this CA\n"
+    "  --aws-key ID:SECRET    be Amazon Timestream, too: POST / signed by that key\n"
     "Resources: POST and GET /v1/readings, POST and GET /sensor, GET /v1/stats\n"
     "Faults, for tests of the sending side\n"
     "  --fail STATUS:COUNT    the first COUNT posts are answered with STATUS\n"
@@ -121,6 +122,7 @@ static int run(int argc, char **argv)
         {.name = "--key", .value = &options.key},
         {.name = "--tokens", .value = &options.tokens},
         {.name = "--client-ca", .value = &options.client_ca},
+        {.name = "--aws-key", .value = &options.aws_key},
         {.name = "--discard", .flag = &options.discard},
         {.name = "--fail", .value = &faults.fail},
         {.name = "--lose", .value = &faults.lose},

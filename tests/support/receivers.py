@@ -25,6 +25,13 @@ def every_seventh(device, seq):
     return device == "t02" and seq % 7 == 0
 
 
+def credentials(folder, key, secret):
+    path = os.path.join(str(folder), "aws.ini")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as file:
+        file.write(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
+    return "file:" + path
+
+
 class Receiver:
     """The receiving side of one type. Required: start(), keys(port): those of its [uplink], and
     readings(): (device, seq) -> names of its points, nothing twice. `http`: errors may be put in on
@@ -80,6 +87,20 @@ class SinkSide(Receiver):
             found[device, seq].append(point)
         assert self.sink.count("conflicts") == 0
         return found
+
+
+class TimestreamSinkSide(SinkSide):
+    """Type timestream over TLS, into the sink's table."""
+    type = "timestream"
+
+    def __init__(self, folder):
+        self.sink = Sink(folder, None, "--reject", "t02:21", "--aws-key", "AKID:secret/key")
+        self.port, self.folder = self.sink.port, folder
+
+    def keys(self, port):
+        return {"credentials": credentials(self.folder, "AKID", "secret/key"), "table": "readings",
+                "region": "eu-west-1", "database": "wind", "ca_file": self.sink.authority.cert,
+                "endpoint": f"https://127.0.0.1:{port}"}
 
 
 class InfluxSide(Receiver):
@@ -178,13 +199,8 @@ class AwsSide(Receiver):
         assert not self.aws.problems, self.aws.problems[:2]
 
     def keys(self, port):
-        path = os.path.join(str(self.folder), "aws.ini")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write("[default]\naws_access_key_id = AKIDEXAMPLE\n"
-                       "aws_secret_access_key = secret/key\n")
-        os.chmod(path, 0o600)
-        return dict(self.more, region="eu-west-1", credentials="file:" + path,
-                    endpoint=f"http://127.0.0.1:{port}")
+        return dict(self.more, region="eu-west-1", endpoint=f"http://127.0.0.1:{port}",
+                    credentials=credentials(self.folder, "AKIDEXAMPLE", "secret/key"))
 
     def refuse(self, what):
         """In the stand-in's words."""
@@ -377,5 +393,5 @@ class KafkaSide(Receiver):
                 kafka_records(self.cluster.messages()).items()}
 
 
-SIDES = [SinkSide, InfluxSide, VictoriaSide, TimestreamSide, DynamoSide, KinesisSide, SqsSide,
-         S3Side, FileSide, MqttSide, PostgresSide, KafkaSide]
+SIDES = [SinkSide, TimestreamSinkSide, InfluxSide, VictoriaSide, TimestreamSide, DynamoSide,
+         KinesisSide, SqsSide, S3Side, FileSide, MqttSide, PostgresSide, KafkaSide]

@@ -24,6 +24,7 @@ struct sink_options {
     const char *cert, *key; /* PEM */
     const char *tokens;     /* NULL: everyone may do everything */
     const char *client_ca;  /* NULL: no client certificate is asked for */
+    const char *aws_key;    /* NULL: no Timestream; "ID:SECRET": POST / is it, signed by that key */
     bool discard;
     /* Faults, for tests of what sends to it. */
     int fail_status;                 /* 0: none; the first fail_count posts are answered with it */

@@ -2,6 +2,7 @@
 
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
+#include "uplink/sink/sink_aws.h"
 #include "uplink/sink/sink_body.h"
 #include "uplink/sink/sink_tokens.h"
 
@@ -18,6 +19,7 @@ struct sink_handler {
     const struct sink_options *options;
     struct sink_db *db;
     struct sink_tokens *tokens; /* NULL: everyone may do everything */
+    struct sink_aws_key aws_key;
     struct buffer scratch;
     size_t decoded_max, body_max;
     uint64_t requests, refused_requests, rejected;
@@ -32,7 +34,18 @@ void sink_handler_destroy(struct sink_handler *handler)
     sink_db_close(handler->db);
     sink_tokens_destroy(handler->tokens);
     buffer_finish(&handler->scratch);
+    explicit_bzero(&handler->aws_key, sizeof handler->aws_key);
     free(handler);
+}
+
+static int take_aws_key(struct sink_handler *handler, char ret_error[SINK_ERROR_SIZE])
+{
+    const char *text = handler->options->aws_key;
+    int r = text == NULL ? 0 : sink_aws_key_parse(text, &handler->aws_key);
+    if (r < 0) {
+        snprintf(ret_error, SINK_ERROR_SIZE, "the key for Timestream is ID:SECRET");
+    }
+    return r;
 }
 
 static int load_tokens(struct sink_handler *handler, char ret_error[SINK_ERROR_SIZE])
@@ -64,6 +77,7 @@ int sink_handler_create(const struct sink_options *options, struct sink_handler 
     handler->decoded_max = options->decoded_max != 0 ? options->decoded_max : SINK_DECODED_MAX;
     handler->scratch.max = handler->decoded_max + 1;
     int r = load_tokens(handler, ret_error);
+    r = r < 0 ? r : take_aws_key(handler, ret_error);
     if (r == 0) {
         r = sink_db_open(options->discard ? NULL : options->db, &handler->db);
         if (r < 0) {
@@ -136,7 +150,7 @@ static void reject(struct posting *posting, const struct sink_record *record, co
     posting->rejected++;
 }
 
-static bool reject_asked(const struct sink_options *options, const struct sink_record *record)
+bool sink_reject_asked(const struct sink_options *options, const struct sink_record *record)
 {
     return options->reject_device != NULL && record->seq == options->reject_seq &&
            json_in_text_is(record->device, options->reject_device);
@@ -149,7 +163,7 @@ static int take_record(void *user, const struct sink_record *record)
         reject(posting, record, record->refusal);
         return 0;
     }
-    if (reject_asked(posting->handler->options, record)) {
+    if (sink_reject_asked(posting->handler->options, record)) {
         reject(posting, record, "rejected as asked");
         return 0;
     }
@@ -263,6 +277,15 @@ static void post_flat(struct sink_handler *handler, const struct sink_request *r
     post(handler, SINK_FORM_FLAT, request, reply);
 }
 
+/* Timestream: the signature stands for the token. */
+static void post_aws(struct sink_handler *handler, const struct sink_request *request,
+                     struct sink_reply *reply)
+{
+    sink_aws_post(&handler->aws_key, handler->db, handler->options, request, reply,
+                  &handler->rejected);
+    handler->refused_requests += reply->status >= 400 && reply->status != 419 ? 1 : 0;
+}
+
 /* ---- gets ---- */
 
 static void reply_query(struct sink_handler *handler, struct sink_reply *reply, int r, json_t *json)
@@ -367,12 +390,13 @@ static const struct route {
     {.path = "/v1/readings", .get = get_readings, .post = post_batch},
     {.path = "/sensor", .get = get_latest, .post = post_flat},
     {.path = "/v1/stats", .get = get_stats},
+    {.path = "/", .post = post_aws},
 };
 
 static bool allowed(struct sink_handler *handler, const struct sink_request *request,
                     struct sink_reply *reply)
 {
-    if (handler->tokens == NULL) {
+    if (handler->tokens == NULL || strcmp(request->path, "/") == 0) {
         return true;
     }
     enum sink_right needed = request->method == SINK_GET ? SINK_RIGHT_READ : SINK_RIGHT_WRITE;
@@ -418,14 +442,14 @@ void sink_handler_handle(struct sink_handler *handler, const struct sink_request
             route = &routes[i];
         }
     }
-    if (route == NULL) {
+    if (route == NULL || (route->post == post_aws && handler->options->aws_key == NULL)) {
         reply_error(handler, reply, 404, "not_found", "no such resource");
         return;
     }
     if (!allowed(handler, request, reply)) {
         return;
     }
-    if (request->method == SINK_GET) {
+    if (request->method == SINK_GET && route->get != NULL) {
         route->get(handler, request, reply);
     } else if (request->method == SINK_POST && route->post != NULL) {
         route->post(handler, request, reply);

@@ -8,12 +8,18 @@
 
 enum sink_method { SINK_GET, SINK_POST, SINK_OTHER };
 
+enum { SINK_HEADER_LINES_MAX = 64 }; /* what comes behind them is not looked at */
+
 struct sink_request {
     enum sink_method method;
     const char *path, *query;             /* query: behind the '?', NULL for none */
     const char *authorization, *encoding; /* headers; NULL for none */
     const uint8_t *body;
     size_t len;
+    struct sink_header {
+        const char *name, *value;
+    } headers[SINK_HEADER_LINES_MAX]; /* all of them, for who signs them */
+    size_t header_count;
 };
 
 struct sink_reply {
@@ -34,5 +40,8 @@ void sink_handler_destroy(struct sink_handler *handler);
 /* reply->body is empty and the caller's at the call; everything else is set. */
 void sink_handler_handle(struct sink_handler *handler, const struct sink_request *request,
                          struct sink_reply *reply);
+
+/* Whether `--reject DEVICE:SEQ` means that record. */
+bool sink_reject_asked(const struct sink_options *options, const struct sink_record *record);
 
 json_t *sink_handler_stats(const struct sink_handler *handler);

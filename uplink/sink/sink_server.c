@@ -16,6 +16,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/http_struct.h>
+#include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -222,6 +223,14 @@ static void fill_request(struct evhttp_request *from, struct sink_request *reque
         .encoding = evhttp_find_header(headers, "Content-Encoding"),
         .len = evbuffer_get_length(body),
     };
+    const struct evkeyval *line;
+    TAILQ_FOREACH(line, headers, next)
+    {
+        if (request->header_count < SINK_HEADER_LINES_MAX) {
+            request->headers[request->header_count++] = (struct sink_header){line->key,
+                                                                             line->value};
+        }
+    }
     request->body = request->len == 0 ? (const uint8_t *)"" : evbuffer_pullup(body, -1);
 }
 
