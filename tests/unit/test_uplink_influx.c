@@ -134,7 +134,7 @@ static void test_addresses_and_authorization(void **state)
 static void test_bounds(void **state)
 {
     struct cloud_batch *b = *state;
-    static char longest[300], huge[INFLUX_REQUEST_MAX];
+    static char longest[1100], huge[INFLUX_REQUEST_MAX];
     memset(longest, 'x', sizeof longest - 1);
     memset(huge, 'y', sizeof huge - 1);
     struct influx_settings s = v1;
