@@ -177,6 +177,12 @@ static const struct uplink_sums *find_uplink(const struct sums *sums, const char
     return &none;
 }
 
+/* Sums only grow; one that did not makes a day that does not add up. */
+static uint64_t more(uint64_t now, uint64_t before)
+{
+    return now > before ? now - before : 0;
+}
+
 static void write_uplink(struct json_out *out, const struct uplink_sums *from,
                          const struct uplink_sums *to)
 {
@@ -188,7 +194,7 @@ static void write_uplink(struct json_out *out, const struct uplink_sums *from,
     json_out_text(out, "name", to->name);
     json_out_uint(out, "offered", offered);
     for (int f = 0; f < FATE_COUNTS; f++) {
-        uint64_t fate = to->fates[f] - from->fates[f];
+        uint64_t fate = more(to->fates[f], from->fates[f]);
         json_out_uint(out, ledger_fate_name((enum ledger_fate)f), fate);
         fates += fate;
     }
@@ -214,7 +220,7 @@ static void write_day(struct json_out *out, const struct sums *from, const struc
     write_date(out, "day", from_ms);
     write_date(out, "until", until_ms > from_ms ? until_ms : from_ms);
     for (int c = 0; c < LEDGER_COUNTS; c++) {
-        counts[c] = to->counts[c] - (from == NULL ? 0 : from->counts[c]);
+        counts[c] = more(to->counts[c], from == NULL ? 0 : from->counts[c]);
         json_out_uint(out, ledger_count_name((enum ledger_count)c), counts[c]);
     }
     json_out_bool(out, "adds_up",

@@ -257,6 +257,7 @@ static void test_ledger_by_day(void **state)
         struct timespec pause = {.tv_nsec = 50000000};
         nanosleep(&pause, NULL);
     }
+    assert_string_equal(said.err, "");
     expect(said.out, "DOES NOT ADD UP");
 }
 
