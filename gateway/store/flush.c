@@ -15,6 +15,7 @@ enum {
     STEP_BLOCKS_MAX = 256,
     COHORT_FIRST = 64, /* devices, before experience tells */
     PUTS_MAX = 512,
+    COMMITS_SMOOTHED = 16,
 };
 
 /* The scans of one device and stream: old ones in chunks (length, block), the newest as they are.
@@ -33,6 +34,7 @@ struct flush {
     struct wal_decoder *decoder;
     struct buffer block, arena; /* of the log */
     uint64_t log_bytes;
+    double commit_readings;       /* of commits that had some, smoothed */
     uint32_t next_device, cohort; /* the next to begin with, and how many then */
 
     /* The job at hand. */
@@ -159,6 +161,18 @@ static uint64_t log_limit(const struct store *store)
     return share < FLUSH_LOG_MAX ? share : FLUSH_LOG_MAX;
 }
 
+/* Blocks of the log between two rounds of a device: enough for some pages of each. Where a commit
+ * holds many scans of few devices more would only make the log long, and with it LMDB's list of
+ * free pages, which each commit writes anew. */
+static uint64_t blocks_between(const struct store *store)
+{
+    uint64_t wanted = (uint64_t)store->state.device_count * FLUSH_READINGS;
+    double blocks = (double)wanted / (store->flush->commit_readings + 1);
+    return blocks < FLUSH_BLOCKS_LEAST ? FLUSH_BLOCKS_LEAST
+           : blocks > FLUSH_BLOCKS     ? FLUSH_BLOCKS
+                                       : (uint64_t)blocks;
+}
+
 /* The next cohort's turn has come when enough was appended since its last one. */
 static void begin_job(struct store *store)
 {
@@ -173,7 +187,8 @@ static void begin_job(struct store *store)
     uint64_t looked = state->devices[flush->next_device - 1].looked;
     looked = looked < state->tail - 1 ? state->tail - 1 : looked;
     bool pressed = flush->log_bytes >= log_limit(store);
-    uint64_t least = pressed ? (newest - state->tail) / 4 + 1 : FLUSH_BLOCKS;
+    uint64_t between = blocks_between(store);
+    uint64_t least = pressed ? (newest - state->tail) / 4 + 1 : between;
     if (newest - looked < least) {
         return;
     }
@@ -189,9 +204,9 @@ static void begin_job(struct store *store)
     flush->bytes = 0;
     flush->next = state->tail;
     flush->end = newest + 1;
-    flush->must = pressed                 ? state->tail + (newest - state->tail) / 2
-                  : newest > FLUSH_BLOCKS ? newest - FLUSH_BLOCKS
-                                          : 0;
+    flush->must = pressed            ? state->tail + (newest - state->tail) / 2
+                  : newest > between ? newest - between
+                                     : 0;
     flush->write_at = 0;
     flush->scans_at = 0;
 }
@@ -595,6 +610,9 @@ void flush_step(struct store *store, uint64_t readings)
 {
     struct flush *flush = store->flush;
     int rc = 0;
+    if (readings > 0) {
+        flush->commit_readings += ((double)readings - flush->commit_readings) / COMMITS_SMOOTHED;
+    }
     if (store->full) {
         return; /* the last pages are for what cannot be avoided */
     }

@@ -17,7 +17,9 @@ struct store;
 struct flush;
 
 enum {
-    FLUSH_BLOCKS = 1024,                /* of the log between two rounds of a device */
+    FLUSH_BLOCKS = 1024,                /* of the log at most between two rounds of a device */
+    FLUSH_BLOCKS_LEAST = 64,            /* and at least */
+    FLUSH_READINGS = 16 * 1024,         /* of a device that are enough for a round */
     FLUSH_MEMORY_MAX = 6 * 1024 * 1024, /* of the chunks of a cohort */
     FLUSH_LOG_MAX = 64 * 1024 * 1024,   /* bytes of the log that begin a round early */
     FLUSH_LOG_SHARE = 8,                /* or this share of the store */
