@@ -2,7 +2,6 @@
 #include "uplink/file/file.h"
 #include "uplink/http/http.h"
 #include "uplink/influx/influx.h"
-#include "uplink/iot/iot.h"
 #include "uplink/kafka/kafka.h"
 #include "uplink/kinesis/kinesis.h"
 #include "uplink/mqtt/mqtt.h"
@@ -19,7 +18,6 @@ const struct uplink *const uplinks[] = {
     &uplink_file,
     &uplink_http,
     &uplink_influx,
-    &uplink_iot_https,
     &uplink_kafka,
     &uplink_kinesis,
     &uplink_mqtt,
