@@ -2,6 +2,7 @@
 #include "uplink/file/file.h"
 #include "uplink/http/http.h"
 #include "uplink/influx/influx.h"
+#include "uplink/iot/iot.h"
 #include "uplink/kafka/kafka.h"
 #include "uplink/kinesis/kinesis.h"
 #include "uplink/mqtt/mqtt.h"
@@ -18,6 +19,7 @@ const struct uplink *const uplinks[] = {
     &uplink_file,
     &uplink_http,
     &uplink_influx,
+    &uplink_iot_https,
     &uplink_kafka,
     &uplink_kinesis,
     &uplink_mqtt,

@@ -54,14 +54,25 @@ static void get_points(struct call *call)
     send_view(call, r, REPLY_JSON, &body);
 }
 
-static void get_ledger(struct call *call)
+static void send_ledger(struct call *call,
+                        int (*view)(struct store *store, const char *gateway, struct buffer *out))
 {
     const struct api_host *host = call->routes->host;
     auto_buffer struct buffer body = {0};
     const struct config *config = host->config(host->user);
-    int r = view_ledger(host->store(host->user), config->gateway->name, &body);
+    int r = view(host->store(host->user), config->gateway->name, &body);
     config_unref(config);
     send_view(call, r, REPLY_JSON, &body);
+}
+
+static void get_ledger(struct call *call)
+{
+    send_ledger(call, view_ledger);
+}
+
+static void get_ledger_days(struct call *call)
+{
+    send_ledger(call, view_ledger_days);
 }
 
 static void get_metrics(struct call *call)
@@ -233,6 +244,7 @@ static const struct route {
     {"/v1/devices", EVHTTP_REQ_GET, false, get_devices},
     {"/v1/history", EVHTTP_REQ_GET, false, get_history},
     {"/v1/ledger", EVHTTP_REQ_GET, false, get_ledger},
+    {"/v1/ledger/days", EVHTTP_REQ_GET, false, get_ledger_days},
     {"/v1/live", EVHTTP_REQ_GET, false, get_live},
     {"/v1/points", EVHTTP_REQ_GET, false, get_points},
     {"/v1/read", EVHTTP_REQ_POST, false, post_read},

@@ -22,6 +22,9 @@ must_check int view_points(const struct api_host *host, const char *glob, struct
 /* GET /v1/ledger: all devices, all uplinks, and whether they add up. */
 must_check int view_ledger(struct store *store, const char *gateway, struct buffer *out);
 
+/* GET /v1/ledger/days: what each UTC day added to it, by the snapshots among the events. */
+must_check int view_ledger_days(struct store *store, const char *gateway, struct buffer *out);
+
 /* GET /metrics: Prometheus text format 0.0.4; values of points too when asked. */
 must_check int view_metrics(const struct api_host *host, bool points, struct buffer *out);
 

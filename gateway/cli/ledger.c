@@ -130,6 +130,54 @@ static int show_uplink(const json_t *answer, const char *name)
     return COMMAND_NOT_WELL;
 }
 
+/* The sums of a day stand beside those of each uplink, so that a row is one day. */
+static void show_days(const json_t *answer)
+{
+    const json_t *days = json_object_get(answer, "days"), *day;
+    bool shown[COLUMNS_MAX];
+    auto_buffer struct buffer titles = {0};
+    buffer_add_text(&titles, "DAY (UTC)");
+    for (size_t i = 0; i < ARRAY_SIZE(of_devices); i++) {
+        shown[i] = !of_devices[i].may_go || is_used(days, of_devices[i].key);
+        buffer_printf(&titles, "%s%s", shown[i] ? "|" : "", shown[i] ? of_devices[i].title : "");
+    }
+    buffer_add_text(&titles, "|");
+    auto_table struct table table;
+    table_begin(&table, buffer_text(&titles));
+    size_t i;
+    json_array_foreach(days, i, day)
+    {
+        char name[64];
+        const char *from = answer_text(day, "day"), *until = answer_text(day, "until");
+        snprintf(name, sizeof name, "%s%s%s", from, strcmp(from, until) != 0 ? " - " : "",
+                 strcmp(from, until) != 0 ? until : "");
+        add_row(&table, name, day, of_devices, ARRAY_SIZE(of_devices), shown);
+    }
+    table_print(&table, stdout);
+}
+
+/* One table an uplink: what each day brought it, and what waited at its end. */
+static void show_days_of(const json_t *answer, const char *name)
+{
+    json_t *rows = json_array();
+    size_t i, u;
+    const json_t *day, *uplink;
+    json_array_foreach(json_object_get(answer, "days"), i, day)
+    {
+        json_array_foreach(json_object_get(day, "uplinks"), u, uplink)
+        {
+            if (strcmp(answer_text(uplink, "name"), name) == 0) {
+                json_t *row = json_copy((json_t *)(uintptr_t)uplink);
+                json_object_set(row, "name", json_object_get(day, "day"));
+                json_array_append_new(rows, row);
+            }
+        }
+    }
+    printf("\nTo %s, by day; waiting: at its end\n", name);
+    print_table("DAY (UTC)", rows, NULL, of_uplinks, ARRAY_SIZE(of_uplinks));
+    json_decref(rows);
+}
+
 static bool all_add_up(const json_t *rows)
 {
     size_t i;
@@ -153,13 +201,64 @@ static int write_from_store(struct store *store, const struct client *client, vo
     return view_ledger(store, client->gateway, out);
 }
 
+static int write_days_from_store(struct store *store, const struct client *client, void *user,
+                                 struct buffer *out, const char **ret_why)
+{
+    (void)user;
+    (void)ret_why;
+    return view_ledger_days(store, client->gateway, out);
+}
+
+static bool days_add_up(const json_t *days)
+{
+    size_t i;
+    const json_t *day;
+    json_array_foreach(days, i, day)
+    {
+        if (!json_is_true(json_object_get(day, "adds_up")) ||
+            !all_add_up(json_object_get(day, "uplinks"))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int run_days(const struct command *command, const struct cli *cli)
+{
+    int status;
+    json_t *answer = offline_ask(command, cli, "/v1/ledger/days", write_days_from_store, NULL,
+                                 &status);
+    if (answer == NULL) {
+        return status;
+    }
+    const json_t *days = json_object_get(answer, "days");
+    status = days_add_up(days) ? COMMAND_GOOD : COMMAND_NOT_WELL;
+    if (cli->json) {
+        answer_print(json_incref(answer));
+    } else {
+        print_heading(answer);
+        show_days(answer);
+        const json_t *last = json_array_get(days, json_array_size(days) - 1), *uplink;
+        size_t i;
+        json_array_foreach(json_object_get(last, "uplinks"), i, uplink)
+        {
+            if (cli->count == 0 || strcmp(cli->words[0], answer_text(uplink, "name")) == 0) {
+                show_days_of(answer, answer_text(uplink, "name"));
+            }
+        }
+    }
+    json_decref(answer);
+    return status;
+}
+
 static int run_ledger(int argc, char **argv);
 
 const struct command command_ledger = {
     .name = "ledger",
-    .arguments = "[UPLINK]",
+    .arguments = "[--days] [UPLINK]",
     .summary = "the counts that must add up; works with the daemon stopped",
-    .help = "  With the name of an uplink: what became of each device's readings there.\n"
+    .help = "  --days          what each UTC day added, as far back as the store has events\n"
+            "  With the name of an uplink: what became of each device's readings there.\n"
             "  Exit 1 when a line does not add up.\n",
     .run = run_ledger,
 };
@@ -167,9 +266,11 @@ const struct command command_ledger = {
 static int run_ledger(int argc, char **argv)
 {
     struct cli cli;
-    int r = cli_parse(&command_ledger, argc, argv, NULL, 0, 0, 1, &cli);
-    if (r != CLI_GO) {
-        return r;
+    bool days = false;
+    const struct cli_option own[] = {{.name = "--days", .flag = &days}};
+    int r = cli_parse(&command_ledger, argc, argv, own, ARRAY_SIZE(own), 0, 1, &cli);
+    if (r != CLI_GO || days) {
+        return r != CLI_GO ? r : run_days(&command_ledger, &cli);
     }
     int status;
     json_t *answer = offline_ask(&command_ledger, &cli, "/v1/ledger", write_from_store, NULL,

@@ -36,6 +36,7 @@ void pipeline_snapshot(struct pipeline *p)
         return; /* a day that had no beginning here */
     }
     add_counts(&text, &total);
+    buffer_printf(&text, ", store %s", store_id(p->store));
     for (unsigned u = 0; u < store_uplinks(p->store); u++) {
         const char *name = store_uplink_name(p->store, u);
         if (name[0] != '\0' && store_ledger_total(p->store, (int)u, &total) == 0) {

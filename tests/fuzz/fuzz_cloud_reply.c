@@ -4,6 +4,7 @@
 #include "uplink/aws/aws_parts.h"
 #include "uplink/dynamodb/dynamodb.h"
 #include "uplink/influx/influx.h"
+#include "uplink/iot/iot.h"
 #include "uplink/kafka/kafka.h"
 #include "uplink/kinesis/kinesis.h"
 #include "uplink/s3/s3.h"
@@ -32,6 +33,7 @@ static const struct dynamodb_settings dynamodb = {
     .aws = AWS, .table = "t", .user = "u", .partition_key = "pk", .sort_key = "ts"};
 
 static const struct kafka_settings kafka = {.topic = "t"};
+static const struct iot_settings iot = {.topic = "t"};
 static const struct s3_settings s3 = {.aws = AWS, .bucket = "b", .prefix = "p"};
 
 static const struct {
@@ -45,7 +47,8 @@ static const struct {
               {&uplink_sqs, &sqs},
               {&uplink_dynamodb, &dynamodb},
               {&uplink_kafka, &kafka},
-              {&uplink_s3, &s3}};
+              {&uplink_s3, &s3},
+              {&uplink_iot_https, &iot}};
 
 static void check(const struct batch *batch, const struct uplink_reply *reply, size_t which)
 {

@@ -10,20 +10,20 @@ class Endpoint:
     """Serves on a free loopback port until close(). `answer` is called with (path, headers, body)
     and returns (status, content type, body); it may be changed while the endpoint runs."""
 
-    def __init__(self, cert, key, answer, context=None):
+    def __init__(self, cert, key, answer, context=None, port=0):
         self.answer, self.lock = answer, threading.Lock()
         self.connections = self.refused = self.bytes_in = 0
         self.requests = []
         if context is None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(cert, key)
-        self.server = self.make_server(context)
+        self.server = self.make_server(context, port)
         self.port = self.server.server_address[1]
         self.url = f"https://127.0.0.1:{self.port}/v1/readings"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
 
-    def make_server(self, context):
+    def make_server(self, context, port):
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -90,7 +90,7 @@ class Endpoint:
             def handle_error(self, request, client_address):
                 pass  # a refused hand-shake is what many of the tests are about
 
-        return Server(("127.0.0.1", 0), Handler)
+        return Server(("127.0.0.1", port), Handler)
 
     def exchange(self, _method, path, headers, body):
         """(status, headers, body) of a request; others than this one may have more to say."""

@@ -12,6 +12,7 @@ from certificates import Authority
 from fake_aws import FakeAws
 from fake_s3 import FakeS3
 from influx_servers import InfluxDB, VictoriaMetrics
+from iot_core import IotCore
 from kafka import Cluster, Front, records as kafka_records
 from postgres import Postgres
 from site_parts import Sink
@@ -269,6 +270,32 @@ class S3Side(AwsSide):
         return {key: list(record["values"]) for key, record in self.aws.records().items()}
 
 
+class IotSide(Receiver):
+    """IoT Core knows no repeats: the identity tells them."""
+    type, http, most = "iot-https", False, 15000
+
+    def __init__(self, folder):
+        self.authority, self.core, self.port = Authority(os.path.join(folder, "ca")), None, None
+
+    def start(self):
+        self.core = IotCore(self.authority)
+        self.port = self.core.port
+
+    def restart(self):
+        self.core.restart()
+
+    def close(self):
+        self.core.close()
+
+    def keys(self, port):
+        cert, key = self.authority.issue("gw")
+        return {"url": f"https://127.0.0.1:{port}", "cert_file": cert, "key_file": key,
+                "ca_file": self.authority.cert}
+
+    def readings(self):
+        return {key: list(values) for key, values in self.core.records().items()}
+
+
 class FileSide(Receiver):
     type = "file"
 
@@ -394,4 +421,4 @@ class KafkaSide(Receiver):
 
 
 SIDES = [SinkSide, TimestreamSinkSide, InfluxSide, VictoriaSide, TimestreamSide, DynamoSide,
-         KinesisSide, SqsSide, S3Side, FileSide, MqttSide, PostgresSide, KafkaSide]
+         KinesisSide, SqsSide, S3Side, IotSide, FileSide, MqttSide, PostgresSide, KafkaSide]

@@ -1,5 +1,6 @@
 /* The commands against a running gateway and without one: what they print, and how they exit. */
 #include "gateway/cli/cli.h"
+#include "gateway/cli/client.h"
 #include "gateway/cli/text.h"
 #include "tests/unit/mini_gateway.h"
 
@@ -209,6 +210,57 @@ static void test_ledger(void **state)
     json_decref(json);
 }
 
+static void put_snapshot(struct mini *mini, const char *counts, const char *store)
+{
+    char text[200];
+    snprintf(text, sizeof text, "%s, store %s; cloud: offered 30, delivered 20, waiting 10", counts,
+             store);
+    pipeline_event(mini->pipeline, NULL, "ledger", text);
+}
+
+static void expect_days(struct mini *mini, struct said *said)
+{
+    assert_int_equal(run(mini, said, "ledger --days"), COMMAND_GOOD);
+    expect(said->out, "DAY (UTC)");
+    expect(said->out, "    40      40        3  adds up");
+    expect(said->out, "    20      20        1  adds up");
+    expect_tidy(said->out);
+    assert_int_equal(run(mini, said, "ledger --days --json"), COMMAND_GOOD);
+    json_t *json = json_loads(said->out, 0, NULL);
+    const json_t *days = json_object_get(json, "days"), *first = json_array_get(days, 0);
+    assert_int_equal(json_array_size(days), 2);
+    assert_int_equal(answer_int(first, "read"), 40);
+    const json_t *uplink = json_array_get(json_object_get(first, "uplinks"), 0);
+    assert_string_equal(answer_text(uplink, "name"), "cloud");
+    assert_int_equal(answer_int(uplink, "delivered"), 20);
+    assert_true(json_is_true(json_object_get(uplink, "adds_up")));
+    json_decref(json);
+}
+
+/* Snapshots of this store count, those that came back of another one do not. */
+static void test_ledger_by_day(void **state)
+{
+    struct mini *mini = *state;
+    struct said said;
+    put_some(mini);
+    put_snapshot(mini, "read 999, stored 999", "000000000000");
+    put_snapshot(mini, "read 40, stored 40, derived 3", store_id(mini->store));
+    for (unsigned i = 0; i < 100 && run(mini, &said, "ledger --days") == COMMAND_GOOD &&
+                         strstr(said.out, "  40      40") == NULL;
+         i++) {
+        struct timespec pause = {.tv_nsec = 50000000};
+        nanosleep(&pause, NULL);
+    }
+    expect_days(mini, &said);
+    put_snapshot(mini, "read 45, stored 44", store_id(mini->store));
+    for (unsigned i = 0; i < 100 && run(mini, &said, "ledger --days") == COMMAND_GOOD; i++) {
+        struct timespec pause = {.tv_nsec = 50000000};
+        nanosleep(&pause, NULL);
+    }
+    assert_string_equal(said.err, "");
+    expect(said.out, "DOES NOT ADD UP");
+}
+
 /* The daemon's part ends; its store is what is left. */
 static void test_daemon_down(void **state)
 {
@@ -344,10 +396,15 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
 #define WITH_GATEWAY(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        WITH_GATEWAY(test_status),      WITH_GATEWAY(test_devices_and_points),
-        WITH_GATEWAY(test_history),     WITH_GATEWAY(test_ledger),
-        WITH_GATEWAY(test_daemon_down), WITH_GATEWAY(test_reload),
-        WITH_GATEWAY(test_read),        WITH_GATEWAY(test_broken_configuration),
+        WITH_GATEWAY(test_status),
+        WITH_GATEWAY(test_devices_and_points),
+        WITH_GATEWAY(test_history),
+        WITH_GATEWAY(test_ledger),
+        WITH_GATEWAY(test_ledger_by_day),
+        WITH_GATEWAY(test_daemon_down),
+        WITH_GATEWAY(test_reload),
+        WITH_GATEWAY(test_read),
+        WITH_GATEWAY(test_broken_configuration),
         cmocka_unit_test(test_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

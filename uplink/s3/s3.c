@@ -151,6 +151,11 @@ static uint64_t bytes_sent(const void *state)
     return aws_transport_bytes_sent(((const struct s3_transport *)state)->aws);
 }
 
+static void warning(const void *state, char *words, size_t size)
+{
+    aws_transport_warning(((const struct s3_transport *)state)->aws, words, size);
+}
+
 const struct transport transport_s3 = {
     .name = "s3",
     .create = create,
@@ -158,6 +163,7 @@ const struct transport transport_s3 = {
     .send = send_request,
     .run = run,
     .bytes_sent = bytes_sent,
+    .warning = warning,
 };
 
 const struct uplink uplink_s3 = {

@@ -88,12 +88,27 @@ static void on_handshake(const SSL *ssl, int where, int ret)
     }
 }
 
-static CURLcode on_context(CURL *easy, void *context, void *side)
+/* In the place of libcurl's own list, for a service that knows HTTP by another name. */
+static bool set_alpn(SSL_CTX *context, const char *alpn)
+{
+    uint8_t list[1 + TRANSPORT_ALPN_MAX];
+    size_t len = strlen(alpn);
+    if (len == 0 || len > TRANSPORT_ALPN_MAX) {
+        return false;
+    }
+    list[0] = (uint8_t)len;
+    memcpy(list + 1, alpn, len);
+    return SSL_CTX_set_alpn_protos(context, list, (unsigned)len + 1) == 0;
+}
+
+static CURLcode on_context(CURL *easy, void *context, void *user)
 {
     (void)easy;
+    struct side *side = user;
+    const char *alpn = side->settings->alpn;
     SSL_CTX_set_app_data((SSL_CTX *)context, side);
     SSL_CTX_set_info_callback(context, on_handshake);
-    return CURLE_OK;
+    return alpn == NULL || set_alpn(context, alpn) ? CURLE_OK : CURLE_SSL_CONNECT_ERROR;
 }
 
 static CURLcode set_files(CURL *easy, const struct side *side)

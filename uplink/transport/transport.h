@@ -18,6 +18,7 @@ struct transport_settings {
     struct config_secret token;       /* bearer; text NULL: none */
     const char *proxy;                /* NULL: by the environment, as libcurl does */
     struct config_secret proxy_login; /* USER:PASSWORD; text NULL: none */
+    const char *alpn; /* at most TRANSPORT_ALPN_MAX bytes; NULL: what HTTP says of itself */
     int compress;
     int64_t timeout_ms, connect_timeout_ms;
     bool http2;
@@ -29,6 +30,7 @@ struct transport_settings {
 enum {
     TRANSPORT_BODY_MAX = 256 * 1024,
     TRANSPORT_HEADERS_MAX = 16,
+    TRANSPORT_ALPN_MAX = 60,
     TRANSPORT_LOW_SPEED = 32, /* bytes a second */
     TRANSPORT_LOW_SPEED_S = 30,
 };
