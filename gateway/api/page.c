@@ -127,6 +127,8 @@ static const char script[] =
     "    number(s.store.waiting) + ' readings wait' +\n"
     "    (s.store.oldest ? ', the oldest from ' + age(s.store.oldest) : '') +\n"
     "    (left === null ? '' : ', full in ' + span(left) + ' at the present rate') +\n"
+    "    (s.store.room === 'enough' ? '' : '. The ' + (s.store.disk_full ? 'disk' : 'store') +"
+    " ' is full: ' + s.store.room) +\n"
     "    (s.store.quarantined ? '. A damaged store was set aside: ' + s.store.quarantined"
     " : '');\n"
     "  const l = s.ledger;\n"

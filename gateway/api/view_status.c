@@ -58,6 +58,8 @@ static void write_store(struct json_out *out, struct store *store)
     json_out_text(out, "id", store_id(store));
     json_out_uint(out, "waiting", stat.waiting);
     json_out_time(out, "oldest", stat.oldest_ms);
+    json_out_text(out, "room", store_room_name(stat.room));
+    json_out_bool(out, "disk_full", stat.disk_full);
     json_out_uint(out, "bytes", stat.bytes);
     json_out_uint(out, "max_bytes", stat.max_bytes);
     if (stat.seconds_left < 0) {

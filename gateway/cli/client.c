@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 
 /* The value of "KEY = VALUE" when the line is one, without comment and blanks; or NULL. */
@@ -162,12 +163,30 @@ static int complain_json(const char *code, const char *message)
     return COMMAND_NOT_WELL;
 }
 
+/* What may well be why: the disk with the store takes nothing. */
+static void add_disk(const struct client *client, char *message, size_t size)
+{
+    static const uint64_t little_bytes = 1 << 20;
+    struct statvfs disk;
+    if (client->data_dir[0] == '\0' || statvfs(client->data_dir, &disk) < 0) {
+        return;
+    }
+    const char *what = (disk.f_flag & ST_RDONLY) != 0                           ? "read-only"
+                       : (uint64_t)disk.f_bavail * disk.f_frsize < little_bytes ? "full"
+                                                                                : NULL;
+    size_t len = strlen(message);
+    if (what != NULL) {
+        snprintf(message + len, size - len, "; the disk with %s is %s", client->data_dir, what);
+    }
+}
+
 static int complain_down(const struct command *command, const struct cli *cli,
                          const struct client *client)
 {
-    char message[256];
+    char message[600];
     snprintf(message, sizeof message, "the gateway does not run: nothing answers on %s",
              client->socket_path);
+    add_disk(client, message, sizeof message);
     if (cli->json) {
         return complain_json("not_running", message);
     }

@@ -114,6 +114,23 @@ static void show_devices(const json_t *answer)
     }
 }
 
+/* What a full store does, in words. */
+static void show_room(const json_t *store)
+{
+    static const char *const names[][2] = {
+        {"thinning", "the oldest readings that wait become statistics"},
+        {"dropping", "the oldest readings that wait are dropped and counted"},
+        {"refusing", "new readings are refused and counted"},
+    };
+    const char *which = json_is_true(json_object_get(store, "disk_full")) ? "disk" : "store";
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (strcmp(answer_text(store, "room"), names[i][0]) == 0) {
+            printf("%10s%sthe %s is full: %s%s\n", "", tone_code(TONE_BAD), which, names[i][1],
+                   tone_code(TONE_PLAIN));
+        }
+    }
+}
+
 static void show_salvage(const json_t *salvage)
 {
     if (json_is_object(salvage)) {
@@ -148,6 +165,7 @@ static void show_store(const json_t *answer)
         text_age(&b, answer_time(answer, "time"), answer_time(store, "oldest"));
     }
     printf("%10s%s\n", "", buffer_text(&b));
+    show_room(store);
     if (answer_text(store, "quarantined")[0] != '\0') {
         printf("%10s%sa damaged store was set aside as %s%s\n", "", tone_code(TONE_BAD),
                answer_text(store, "quarantined"), tone_code(TONE_PLAIN));
@@ -247,7 +265,8 @@ static void show(const json_t *answer)
     show_ledger(answer);
 }
 
-/* Not well: a device or an uplink in trouble, a store set aside, a ledger that does not add up. */
+/* Not well: a device or an uplink in trouble, a store full or set aside, a ledger that does not add
+ * up. */
 static int verdict(const json_t *answer)
 {
     static const char *const lists[] = {"devices", "uplinks"};
@@ -263,6 +282,10 @@ static int verdict(const json_t *answer)
     }
     bool quarantined = answer_text(json_object_get(answer, "store"), "quarantined")[0] != '\0';
     bool adds_up = json_is_true(json_object_get(json_object_get(answer, "ledger"), "adds_up"));
+    const char *room = answer_text(json_object_get(answer, "store"), "room");
+    if (room[0] != '\0' && strcmp(room, "enough") != 0) {
+        return COMMAND_NOT_WELL;
+    }
     return quarantined || !adds_up ? COMMAND_NOT_WELL : COMMAND_GOOD;
 }
 

@@ -170,5 +170,5 @@ bool store_has_pending(struct store *store)
         dictionary_changed(store->dictionary) || store_clock_changed(store)) {
         return true;
     }
-    return store->full && clock_mono_ms() - store->full_tried_ms >= FULL_RETRY_MS;
+    return store->full && clock_mono_ms() - store->pressure.tried_ms >= FULL_RETRY_MS;
 }

@@ -38,7 +38,7 @@ struct store {
     bool counted; /* a count or a note is new */
     int64_t hold_since_ms;
     bool full; /* when_full says pause, and there is no room */
-    int64_t full_tried_ms;
+    struct pressure pressure;
 
     struct wal_encoder *encoder;
     struct wal_decoder *decoder;

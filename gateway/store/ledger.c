@@ -294,6 +294,8 @@ void store_stat(struct store *store, struct store_stat *ret_stat)
     store_lock(store);
     const struct state *state = fresh ? &read : &store->state;
     struct store_stat stat = {
+        .room = store->pressure.room,
+        .disk_full = store->pressure.room != STORE_ROOM_ENOUGH && store->pressure.disk_full,
         .waiting = waiting(state, &floor),
         .max_bytes = store->max_bytes,
         .seconds_left = -1,

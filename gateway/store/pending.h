@@ -3,6 +3,7 @@
 
 #include "gateway/base/scan.h"
 #include "gateway/store/key.h"
+#include "gateway/store/store.h"
 
 struct store;
 
@@ -33,6 +34,13 @@ struct cut {
 };
 
 enum { CUTS_MAX = 16 }; /* STORE_PENDING_MAX in blocks of WAL_MEMORY_MAX are fewer */
+
+/* Where there is no room. Monotonic times; room and disk_full are set under the lock. */
+struct pressure {
+    enum store_room room;
+    bool disk_full;
+    int64_t last_ms, tried_ms; /* room was wanting; the last commit looked for some */
+};
 
 /* What one commit does besides writing; decided once, done again when the transaction is. */
 enum { PLAN_DELETES_MAX = 256 };

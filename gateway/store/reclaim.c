@@ -1,6 +1,7 @@
 #include "gateway/store/reclaim.h"
 
 #include "gateway/base/clock.h"
+#include "gateway/base/log.h"
 #include "gateway/store/thinning.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@ enum {
     PURGE_BLOCKS_MAX = 64,  /* looked at for delivered history under pressure */
     RESERVE_PAGES_MIN = 32,
     RESERVE_SHARE = 20, /* a twentieth */
+    ROOM_SHOWN_MS = 5000,
 };
 static const uint64_t disk_margin_bytes = 1 << 20; /* left to others on a file system */
 static const int64_t clock_slack_ms = 86400000; /* a block from further ahead is not kept for it */
@@ -274,13 +276,14 @@ static int64_t disk_pages(const struct store *store, int64_t page, int64_t limit
 }
 
 /* Bytes short of what is needed beside the reserve, as of the last commit; 0: there is room. The
- * free list is gone through only near the limit. */
-static int shortage(struct store *store, size_t need, int64_t *ret_bytes)
+ * free list is gone through only near the limit. by_disk: the file system sets it, not max_size. */
+static int shortage(struct store *store, size_t need, int64_t *ret_bytes, bool *ret_by_disk)
 {
     int64_t page = (int64_t)env_page_size(store->env);
     int64_t pages = (int64_t)env_pages(store->env);
     int64_t limit = (int64_t)store->max_bytes / page;
     int64_t disk = pages + disk_pages(store, page, limit);
+    *ret_by_disk = disk < limit;
     limit = disk < limit ? disk : limit;
     int64_t reserve = limit / RESERVE_SHARE > RESERVE_PAGES_MIN ? limit / RESERVE_SHARE
                                                                 : RESERVE_PAGES_MIN;
@@ -366,21 +369,50 @@ static int drop_oldest(struct store *store, MDB_txn *txn, size_t short_bytes)
     return 0;
 }
 
+const char *store_room_name(enum store_room room)
+{
+    static const char *const names[STORE_ROOMS] = {"enough", "thinning", "dropping", "refusing"};
+    return room < STORE_ROOMS ? names[room] : "?";
+}
+
+/* Said at the change, and shown for a while, since not every commit of a full store finds it so. */
+static void note_room(struct store *store, enum store_room room, bool by_disk)
+{
+    struct pressure *pressure = &store->pressure;
+    int64_t now_ms = clock_mono_ms();
+    if (room != STORE_ROOM_ENOUGH) {
+        pressure->last_ms = now_ms;
+    } else if (pressure->room == STORE_ROOM_ENOUGH || now_ms - pressure->last_ms < ROOM_SHOWN_MS) {
+        return;
+    }
+    bool worse = pressure->room == STORE_ROOM_ENOUGH || room == STORE_ROOM_REFUSING;
+    if (room != pressure->room && room != STORE_ROOM_ENOUGH && worse) {
+        log_warning("store: the %s is full: %s", by_disk ? "disk" : "store", store_room_name(room));
+    } else if (room != pressure->room && room == STORE_ROOM_ENOUGH) {
+        log_info("store: there is room again");
+    }
+    store_lock(store);
+    pressure->room = room;
+    pressure->disk_full = by_disk;
+    store_unlock(store);
+}
+
 static int make_room(struct store *store, MDB_txn *txn, size_t need)
 {
-    bool pause = store->settings.when_full == STORE_FULL_PAUSE;
+    bool by_disk = false, pause = store->settings.when_full == STORE_FULL_PAUSE;
     store->need_bytes = store->cut_count > 0 ? need : store->need_bytes;
     /* With `pause` the next commit must have room too: it cannot be refused any more then. */
     size_t want = pause ? need + store->need_bytes : need;
     int64_t missing = 0;
-    int rc = shortage(store, want, &missing);
+    int rc = shortage(store, want, &missing, &by_disk);
     if (rc == 0 && (size_t)missing > store->plan.freed) {
         rc = retire_history(store, txn, (size_t)missing);
     }
     if (rc == 0 && (size_t)missing > store->plan.freed) {
         rc = purge_history(store, txn, (size_t)missing);
     }
-    if (rc == 0 && (size_t)missing > store->plan.freed && !pause) {
+    bool wanting = rc == 0 && (size_t)missing > store->plan.freed;
+    if (wanting && !pause) {
         rc = retire_waiting(store, txn, (size_t)missing);
     }
     /* Where statistics fill the commit the next one goes on with large blocks. */
@@ -392,12 +424,18 @@ static int make_room(struct store *store, MDB_txn *txn, size_t need)
     }
     size_t lacking = (size_t)missing > store->plan.freed ? (size_t)missing - store->plan.freed : 0;
     store->full = pause && lacking > 0;
-    store->full_tried_ms = clock_mono_ms();
+    store->pressure.tried_ms = clock_mono_ms();
     /* The reserve is there for what cannot be avoided; half of it at most for a block. */
     size_t reserve = store->max_bytes / RESERVE_SHARE / 2;
     size_t least = RESERVE_PAGES_MIN / 2 * env_page_size(store->env);
     size_t beyond = want - need + (reserve > least ? reserve : least);
     store->plan.refused = store->cut_count > 0 && lacking > beyond;
+    note_room(store,
+              !wanting                             ? STORE_ROOM_ENOUGH
+              : store->full || store->plan.refused ? STORE_ROOM_REFUSING
+              : store->thinned.len > 0             ? STORE_ROOM_THINNING
+                                                   : STORE_ROOM_DROPPING,
+              by_disk);
     return 0;
 }
 

@@ -84,7 +84,19 @@ must_check int store_copy_record(struct store *store, uint64_t from, uint64_t *r
 /* Raw scans since then are not reclaimed (open windows are rebuilt from them). [writer] */
 void store_hold_since(struct store *store, int64_t time_ms);
 
+/* What becomes of readings for want of room; shown for five seconds after it was so. */
+enum store_room {
+    STORE_ROOM_ENOUGH,
+    STORE_ROOM_THINNING, /* the oldest that wait become statistics */
+    STORE_ROOM_DROPPING, /* the oldest that wait are dropped */
+    STORE_ROOM_REFUSING, /* new ones are refused and counted */
+    STORE_ROOMS
+};
+const char *store_room_name(enum store_room room); /* "enough", "thinning", ... */
+
 struct store_stat {
+    enum store_room room;
+    bool disk_full;    /* the file system leaves less than max_size */
     uint64_t waiting;  /* readings some uplink still has to deliver */
     int64_t oldest_ms; /* of them, UTC; 0: none */
     uint64_t bytes, max_bytes;
