@@ -10,12 +10,19 @@ struct work {
     struct buffer topic, payload;
 };
 
+/* Events are what a control room calls alerts. */
+static const char *topic_form(const struct work *w)
+{
+    const char *alerts = w->settings->alerts_topic;
+    return w->batch->stream == STREAM_EVENT && alerts != NULL ? alerts : w->settings->topic;
+}
+
 static int add_message(struct work *w, size_t first, size_t count, struct buffer *body)
 {
     buffer_clear(&w->topic);
     buffer_clear(&w->payload);
-    mqtt_write_topic(&w->topic, w->settings->topic, w->batch->gateway,
-                     stream_name(w->batch->stream), w->batch->records[first].names->device);
+    mqtt_write_topic(&w->topic, topic_form(w), w->batch->gateway, stream_name(w->batch->stream),
+                     w->batch->records[first].names->device);
     int r = message_write(&w->payload, &w->writer, w->settings->payload, w->batch, first, count);
     if (r < 0 || buffer_failed(&w->topic)) {
         return -ENOMEM;
@@ -33,7 +40,7 @@ int mqtt_encode(const void *settings, const struct batch *batch, struct uplink_r
     w.payload.max = MQTT_REQUEST_MAX;
     request->body.max = MQTT_REQUEST_MAX;
     buffer_clear(&request->body);
-    bool per_device = strstr(w.settings->topic, "{device}") != NULL;
+    bool per_device = strstr(topic_form(&w), "{device}") != NULL;
     int r = 0;
     for (size_t i = 0, n; i < batch->count && r == 0; i += n) {
         n = message_group(batch, w.settings->payload, per_device, i);

@@ -1,4 +1,4 @@
-#include "uplink/mqtt/mqtt.h"
+#include "uplink/mqtt/link.h"
 #include "uplink/verdict.h"
 
 #include <mqtt_protocol.h>

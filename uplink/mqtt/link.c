@@ -1,5 +1,6 @@
+#include "uplink/mqtt/link.h"
+
 #include "gateway/base/clock.h"
-#include "uplink/mqtt/mqtt.h"
 #include "uplink/transport/errand.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@ enum { SHORT_LIFE_MS = 3000, DETAIL = 160, QOS = 1 };
 struct dial {
     struct mosquitto *handle;
     struct mqtt_target target;
-    int keep_alive_s;
+    int keep_alive_s, version;
     int result, error;   /* MOSQ_ERR_*, errno */
     char detail[DETAIL]; /* the first error that the library logged */
 };
@@ -47,8 +48,17 @@ static void release_dial(void *arg)
 static void run_dial(void *arg)
 {
     struct dial *d = arg;
-    d->result = mosquitto_connect(d->handle, d->target.host, d->target.port, d->keep_alive_s);
-    d->error = errno;
+    mosquitto_property *limits = NULL;
+    d->result = d->version == MQTT_5
+                    ? mosquitto_property_add_int32(&limits, MQTT_PROP_MAXIMUM_PACKET_SIZE,
+                                                   MQTT_INCOMING_MAX)
+                    : MOSQ_ERR_SUCCESS;
+    if (d->result == MOSQ_ERR_SUCCESS) {
+        d->result = mosquitto_connect_bind_v5(d->handle, d->target.host, d->target.port,
+                                              d->keep_alive_s, NULL, limits);
+        d->error = errno;
+    }
+    mosquitto_property_free_all(&limits);
 }
 
 static void on_log(struct mosquitto *handle, void *user, int level, const char *text)
@@ -166,6 +176,24 @@ static void on_publish(struct mosquitto *handle, void *user, int message, int re
     link->events->acknowledged(link->user, message, reason);
 }
 
+static void on_subscribe(struct mosquitto *handle, void *user, int message, int count,
+                         const int *granted, const mosquitto_property *properties)
+{
+    (void)handle;
+    (void)properties;
+    struct mqtt_link *link = user;
+    link->events->subscribed(link->user, message, count > 0 ? granted[0] : 0x80);
+}
+
+static void on_message(struct mosquitto *handle, void *user, const struct mosquitto_message *m,
+                       const mosquitto_property *properties)
+{
+    (void)handle;
+    (void)properties;
+    struct mqtt_link *link = user;
+    link->events->received(link->user, m->topic, m->payload, (size_t)m->payloadlen, m->retain);
+}
+
 /* The log callback gets the link from then on, whose first user was the dial. */
 static void on_log_up(struct mosquitto *handle, void *user, int level, const char *text)
 {
@@ -217,9 +245,10 @@ static int set_options(struct mqtt_link *link, const struct mqtt_target *target)
     int version = s->protocol == MQTT_5 ? MQTT_PROTOCOL_V5 : MQTT_PROTOCOL_V311;
     int rc = mosquitto_int_option(handle, MOSQ_OPT_PROTOCOL_VERSION, version);
     rc = rc != 0 ? rc : mosquitto_int_option(handle, MOSQ_OPT_TCP_NODELAY, 1);
-    /* One more than ours: the status message. */
-    rc = rc != 0 ? rc : mosquitto_int_option(handle, MOSQ_OPT_SEND_MAXIMUM, (int)s->inflight + 1);
-    rc = rc != 0 ? rc : mosquitto_max_inflight_messages_set(handle, (unsigned)s->inflight + 1);
+    /* More than a batch's: notes, and the status message. */
+    int inflight = (int)s->inflight + MQTT_NOTES_INFLIGHT + 1;
+    rc = rc != 0 ? rc : mosquitto_int_option(handle, MOSQ_OPT_SEND_MAXIMUM, inflight);
+    rc = rc != 0 ? rc : mosquitto_max_inflight_messages_set(handle, (unsigned)inflight);
     rc = rc != 0 || s->user == NULL ? rc
                                     : mosquitto_username_pw_set(handle, s->user, s->password.text);
     rc = rc != 0 || !target->tls ? rc : set_tls(handle, s, target);
@@ -255,6 +284,7 @@ static int dial(struct mqtt_link *link, const char *gateway)
         return -ENOMEM;
     }
     d->target = target;
+    d->version = s->protocol;
     d->keep_alive_s = (int)(s->keep_alive_ms / 1000);
     d->handle = mosquitto_new(s->client_id != NULL ? s->client_id : gateway, true, d);
     if (d->handle == NULL) {
@@ -344,6 +374,8 @@ static void dialled(struct mqtt_link *link)
         mosquitto_connect_v5_callback_set(d->handle, on_connect);
         mosquitto_disconnect_v5_callback_set(d->handle, on_disconnect);
         mosquitto_publish_v5_callback_set(d->handle, on_publish);
+        mosquitto_subscribe_v5_callback_set(d->handle, on_subscribe);
+        mosquitto_message_v5_callback_set(d->handle, on_message);
         link->state = MQTT_GREETING;
         return;
     }
@@ -384,7 +416,7 @@ int mqtt_link_publish(struct mqtt_link *link, const struct mqtt_frame *frame, in
         return -ENOTCONN;
     }
     int rc = mosquitto_publish(link->handle, ret_message, frame->topic, (int)frame->len,
-                               frame->payload, QOS, false);
+                               frame->payload, QOS, frame->retain);
     switch (rc) {
     case MOSQ_ERR_SUCCESS:
         return 0;
@@ -398,6 +430,28 @@ int mqtt_link_publish(struct mqtt_link *link, const struct mqtt_frame *frame, in
         down(link, 0, mosquitto_strerror(rc));
         return -ENOTCONN;
     }
+}
+
+int mqtt_link_subscribe(struct mqtt_link *link, const char *filter, bool live_only,
+                        int *ret_message)
+{
+    if (link->state != MQTT_UP) {
+        return -ENOTCONN;
+    }
+    /* Before MQTT 5 these bits must be 0; IoT Core is not known to take them. */
+    bool plain = link->settings->protocol != MQTT_5 || link->dial->target.aws || !live_only;
+    int options = plain ? 0
+                        : MQTT_SUB_OPT_NO_LOCAL | MQTT_SUB_OPT_RETAIN_AS_PUBLISHED |
+                              MQTT_SUB_OPT_SEND_RETAIN_NEVER;
+    int rc = mosquitto_subscribe_v5(link->handle, ret_message, filter, QOS, options, NULL);
+    if (rc == MOSQ_ERR_SUCCESS) {
+        return 0;
+    }
+    if (rc == MOSQ_ERR_INVAL || rc == MOSQ_ERR_MALFORMED_UTF8) {
+        return -EINVAL;
+    }
+    down(link, 0, mosquitto_strerror(rc));
+    return -ENOTCONN;
 }
 
 const char *mqtt_link_why(const struct mqtt_link *link, int *ret_reason, bool *ret_contested)

@@ -1,10 +1,16 @@
-#include "uplink/mqtt/mqtt.h"
+#include "uplink/mqtt/commands.h"
+
+/* What AWS takes for the names of things and shadows. */
+#define SHADOW_NAME_BYTES "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_-"
+enum { THING_NAME_MAX = 128, SHADOW_NAME_MAX = 64 };
 
 #include "uplink/transport/transport.h"
 
 #define KEY(field) offsetof(struct mqtt_settings, field)
 
 static const char *const protocol_choices[] = {"5", "3.1.1", NULL};
+static const char *const shadow_choices[] = {"off", "reported", "full", NULL};
+static const char *const write_choices[] = {"off", "allow", NULL};
 
 static const struct config_key keys[] = {
     {
@@ -29,6 +35,94 @@ static const struct config_key keys[] = {
         .fallback = "sensors/{gateway}/status",
         .word = "off",
         .help = "says online and, by the last will, offline (retained), or off",
+    },
+    {
+        .name = "device_status_topic",
+        .type = CONFIG_TEXT,
+        .offset = KEY(device_status_topic),
+        .fallback = "sensors/{device}/status",
+        .word = "off",
+        .help = "says of each device whether it is online or lost (retained), or off",
+    },
+    {
+        .name = "alerts_topic",
+        .type = CONFIG_TEXT,
+        .offset = KEY(alerts_topic),
+        .fallback = "sensors/{device}/alerts",
+        .word = "off",
+        .help = "where events go (send = events); off: to `topic` as all others",
+    },
+    {
+        .name = "command_topic",
+        .type = CONFIG_TEXT,
+        .offset = KEY(command_topic),
+        .example = "windrow/{gateway}/commands/+",
+        .help = "where commands come in, a filter: {\"id\",\"device\",\"point\",\"value\","
+                "\"expires\"}; default: none do",
+    },
+    {
+        .name = "reply_topic",
+        .type = CONFIG_TEXT,
+        .offset = KEY(reply_topic),
+        .fallback = "windrow/{gateway}/replies",
+        .help = "where each command is answered",
+    },
+    {
+        .name = "shadow",
+        .type = CONFIG_CHOICE,
+        .offset = KEY(shadow),
+        .fallback = "off",
+        .choices = shadow_choices,
+        .help = "AWS IoT shadow: reported keeps it up to date, full also does what is desired in "
+                "it (state.desired.points.DEVICE.POINT)",
+    },
+    {
+        .name = "thing",
+        .type = CONFIG_TEXT,
+        .offset = KEY(thing),
+        .example = "borssele-1",
+        .help = "the thing whose shadow it is; default: the client_id",
+    },
+    {
+        .name = "shadow_name",
+        .type = CONFIG_TEXT,
+        .offset = KEY(shadow_name),
+        .example = "windrow",
+        .help = "a named shadow instead of the classic one",
+    },
+    {
+        .name = "shadow_interval",
+        .type = CONFIG_DURATION,
+        .offset = KEY(shadow_interval_ms),
+        .fallback = "1 min",
+        .min = 1000,
+        .max = 86400000,
+        .help = "a changed state is reported at most so often; counters alone at each tenth of it",
+    },
+    {
+        .name = "writes",
+        .type = CONFIG_CHOICE,
+        .offset = KEY(writes),
+        .fallback = "off",
+        .choices = write_choices,
+        .help = "allow: commands and the shadow may write write_points, where [gateway] "
+                "allow_writes is yes, too",
+    },
+    {
+        .name = "write_points",
+        .type = CONFIG_LIST,
+        .offset = KEY(write_points),
+        .example = "t*.pitch_sp",
+        .help = "which points they may write, patterns over DEVICE.POINT",
+    },
+    {
+        .name = "write_expiry",
+        .type = CONFIG_DURATION,
+        .offset = KEY(write_expiry_ms),
+        .fallback = "2 min",
+        .min = 5000,
+        .max = REMOTE_HORIZON_MAX_MS,
+        .help = "a command may be good for so long, a desired value is",
     },
     {
         .name = "payload",
@@ -152,18 +246,64 @@ static const struct config_key keys[] = {
     },
 };
 
+static void check_topic(const char *key, const char *form, bool with_device, bool aws,
+                        struct config_errors *errors)
+{
+    const char *fault = form != NULL ? mqtt_topic_fault(form, with_device, aws) : NULL;
+    if (fault != NULL) {
+        config_complain(errors, key, "'%.80s' %s", form, fault);
+    }
+}
+
 static void check_topics(const struct mqtt_settings *s, bool aws, struct config_errors *errors)
 {
-    const char *fault = mqtt_topic_fault(s->topic, true, aws);
-    if (fault != NULL) {
-        config_complain(errors, "topic", "'%.80s' %s", s->topic, fault);
-    }
+    check_topic("topic", s->topic, true, aws, errors);
+    check_topic("alerts_topic", s->alerts_topic, true, aws, errors);
+    check_topic("status_topic", s->status_topic, false, aws, errors);
+    check_topic("device_status_topic", s->device_status_topic, true, aws, errors);
+    check_topic("reply_topic", s->reply_topic, false, aws, errors);
     if (s->payload != MQTT_BATCH && strstr(s->topic, "{device}") == NULL) {
         config_warn(errors, "topic", "has no {device}: all devices share one topic");
     }
-    fault = s->status_topic != NULL ? mqtt_topic_fault(s->status_topic, false, aws) : NULL;
+    if (s->device_status_topic != NULL && strstr(s->device_status_topic, "{device}") == NULL) {
+        config_complain(errors, "device_status_topic",
+                        "needs {device}: a retained message is the last word of its topic");
+    }
+    const char *fault = s->command_topic != NULL ? mqtt_commands_fault(s, aws) : NULL;
     if (fault != NULL) {
-        config_complain(errors, "status_topic", "'%.80s' %s", s->status_topic, fault);
+        config_complain(errors, "command_topic", "'%.80s' %s", s->command_topic, fault);
+    }
+}
+
+/* Commands and a shadow that does what is desired are the only ways to write from here. */
+static void check_writes(const struct mqtt_settings *s, struct config_errors *errors)
+{
+    if (s->writes && s->write_points.count == 0) {
+        config_complain(errors, "write_points", "is needed by `writes = allow`: which points?");
+    }
+    if (s->writes && s->command_topic == NULL && s->shadow != MQTT_SHADOW_FULL) {
+        config_warn(errors, "writes",
+                    "nothing can be written without command_topic or `shadow = full`");
+    }
+    if (!s->writes && (s->command_topic != NULL || s->shadow == MQTT_SHADOW_FULL)) {
+        config_warn(errors, s->command_topic != NULL ? "command_topic" : "shadow",
+                    "everything is refused without `writes = allow`");
+    }
+}
+
+static void check_name(const char *key, const char *name, size_t max, struct config_errors *errors)
+{
+    if (name != NULL && (strlen(name) > max || name[strspn(name, SHADOW_NAME_BYTES)] != '\0')) {
+        config_complain(errors, key, "is letters, digits, - _ : and at most %zu of them", max);
+    }
+}
+
+static void check_shadow(const struct mqtt_settings *s, bool aws, struct config_errors *errors)
+{
+    check_name("thing", s->thing, THING_NAME_MAX, errors);
+    check_name("shadow_name", s->shadow_name, SHADOW_NAME_MAX, errors);
+    if (s->shadow != MQTT_SHADOW_OFF && s->protocol != MQTT_5 && !aws) {
+        config_complain(errors, "shadow", "needs protocol = 5, which bounds what a broker sends");
     }
 }
 
@@ -178,6 +318,8 @@ static void check(const void *settings, struct config_errors *errors)
                         "plain mqtt is taken for loopback addresses only; use mqtts");
     }
     check_topics(s, target.aws, errors);
+    check_writes(s, errors);
+    check_shadow(s, target.aws, errors);
     if ((s->cert_file != NULL) != (s->key_file != NULL)) {
         config_complain(errors, s->cert_file != NULL ? "cert_file" : "key_file", "needs %s, too",
                         s->cert_file != NULL ? "key_file" : "cert_file");

@@ -15,10 +15,17 @@ enum mqtt_payload {
     MQTT_BATCH = MESSAGE_BATCH,
 };
 enum mqtt_protocol { MQTT_5, MQTT_3_1_1 };
+enum mqtt_shadow { MQTT_SHADOW_OFF, MQTT_SHADOW_REPORTED, MQTT_SHADOW_FULL };
 
 struct mqtt_settings {
-    const char *url, *topic, *status_topic; /* status_topic NULL: off */
-    const char *client_id;                  /* NULL: the gateway's name */
+    const char *url, *topic, *alerts_topic;         /* alerts_topic NULL: as topic */
+    const char *status_topic, *device_status_topic; /* NULL: off */
+    const char *command_topic, *reply_topic;        /* command_topic NULL: no commands */
+    const char *thing, *shadow_name;                /* NULL: the client_id; the classic shadow */
+    int shadow, writes;
+    struct config_list write_points; /* globs over DEVICE.POINT */
+    int64_t write_expiry_ms, shadow_interval_ms;
+    const char *client_id; /* NULL: the gateway's name */
     const char *user, *ca_file, *cert_file, *key_file, *alpn;
     struct config_secret password;
     int payload, protocol;
@@ -37,6 +44,8 @@ enum {
     MQTT_AWS_SLASHES = 7,
     MQTT_TOPIC_MAX = 256,
     MQTT_WORDS = 280,
+    MQTT_INCOMING_MAX = 64 * 1024, /* bytes of a packet that a broker may send us (MQTT 5) */
+    MQTT_NOTES_INFLIGHT = 8,       /* of side.h, beside the messages of batches */
 };
 
 /* Where `url` points; false: it is no mqtt:// or mqtts:// URL. topic.c */
@@ -60,6 +69,7 @@ struct mqtt_frame {
     const char *topic; /* NUL-terminated */
     const uint8_t *payload;
     size_t len, records; /* how many of the batch's records are in it */
+    bool retain;
 };
 void mqtt_frame_add(struct buffer *body, const struct buffer *topic, const struct buffer *payload,
                     size_t records);
@@ -72,37 +82,6 @@ int mqtt_encode(const void *settings, const struct batch *batch, struct uplink_r
 enum { MQTT_ACKNOWLEDGED = 0, MQTT_UNACKNOWLEDGED = 1 };
 void mqtt_judge(const void *settings, const struct batch *batch, const struct uplink_reply *reply,
                 struct uplink_verdict *ret_verdict);
-
-/* One connection; link.c. Everything is called by the sender's thread. */
-struct mqtt_link;
-struct mqtt_link_events {
-    void (*acknowledged)(void *user, int message, int reason);
-};
-/* Begins to connect beside the caller's thread. */
-must_check int mqtt_link_create(const struct mqtt_settings *settings, const char *gateway,
-                                const struct mqtt_link_events *events, void *user,
-                                struct mqtt_link **ret_link);
-/* The dial that has not ended yet, to be dropped by the caller; NULL: it has. */
-struct errand;
-must_check struct errand *mqtt_link_take_dial(struct mqtt_link *link);
-/* Tells the broker to announce that we left, where one is connected. */
-void mqtt_link_destroy(struct mqtt_link *link);
-
-enum mqtt_link_state { MQTT_DIALLING, MQTT_GREETING, MQTT_UP, MQTT_DOWN };
-enum mqtt_link_state mqtt_link_state(const struct mqtt_link *link);
-int mqtt_link_fd(const struct mqtt_link *link);
-short mqtt_link_wants(const struct mqtt_link *link);
-/* Does what revents of mqtt_link_fd() allow, and the keep-alive. */
-void mqtt_link_step(struct mqtt_link *link, short revents);
-/* 0: *ret_message will be acknowledged; -E2BIG: larger than the broker takes; -EINVAL: the topic
- * is none; -ENOTCONN: it is down now. */
-must_check int mqtt_link_publish(struct mqtt_link *link, const struct mqtt_frame *frame,
-                                 int *ret_message);
-/* Why it is down: in words; *ret_reason is the broker's reason code, 0: it gave none. contested:
- * another client seems to use our client_id. */
-const char *mqtt_link_why(const struct mqtt_link *link, int *ret_reason, bool *ret_contested);
-/* A reason code in words. */
-const char *mqtt_reason_words(int reason);
 
 extern const struct transport transport_mqtt;
 extern const struct uplink_probe mqtt_probe;

@@ -1,5 +1,5 @@
 #include "gateway/base/clock.h"
-#include "uplink/mqtt/mqtt.h"
+#include "uplink/mqtt/link.h"
 #include "uplink/probe/probe.h"
 #include "uplink/transport/errand.h"
 

@@ -1,6 +1,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
-#include "uplink/mqtt/mqtt.h"
+#include "uplink/mqtt/link.h"
+#include "uplink/mqtt/side.h"
 #include "uplink/transport/errand.h"
 
 #include <errno.h>
@@ -39,6 +40,8 @@ struct mqtt_transport {
     const struct mqtt_settings *settings;
     const char *gateway;
     struct mqtt_link *link;          /* NULL: none was needed yet, or the last one is gone */
+    struct mqtt_side *side;          /* NULL: nothing but batches */
+    bool told_up;                    /* the side knows of the link */
     struct errand *stale[STALE_MAX]; /* dials that were given up, but have not ended */
     bool began;                      /* the first connection is made without being asked for */
     int64_t interval_us;             /* between messages, 0: no limit */
@@ -59,6 +62,7 @@ static void destroy(void *state)
         return;
     }
     mqtt_link_destroy(t->link);
+    mqtt_side_destroy(t->side);
     for (size_t i = 0; i < STALE_MAX; i++) {
         errand_drop(t->stale[i]);
     }
@@ -94,6 +98,12 @@ static int create(const void *settings, const char *gateway, size_t parallel, vo
     t->interval_us = rate > 0 ? 1000000 / rate : 0;
     *ret_state = t;
     return 0;
+}
+
+static int attach(void *state, const struct uplink_host *host, const char *uplink)
+{
+    struct mqtt_transport *t = state;
+    return mqtt_side_create(t->settings, t->gateway, host, uplink, &t->side);
 }
 
 static size_t records_in(const struct buffer *body)
@@ -212,6 +222,10 @@ static size_t drop_link(struct mqtt_transport *t, int reason, const char *words)
         *place = mqtt_link_take_dial(t->link);
     }
     mqtt_link_destroy(take_ptr(t->link));
+    t->told_up = false;
+    if (t->side != NULL) {
+        mqtt_side_down(t->side, clock_mono_ms());
+    }
     return ended;
 }
 
@@ -235,7 +249,27 @@ static void on_acknowledged(void *user, int message, int reason)
         t->progress_ms = clock_mono_ms();
         return;
     }
-    /* The status message, which no job waits for. */
+    /* What no job waits for: the side's, and the link's own status message. */
+    if (t->side != NULL) {
+        mqtt_side_acknowledged(t->side, message, reason);
+    }
+}
+
+static void on_subscribed(void *user, int message, int reason)
+{
+    struct mqtt_transport *t = user;
+    if (t->side != NULL) {
+        mqtt_side_subscribed(t->side, message, reason);
+    }
+}
+
+static void on_received(void *user, const char *topic, const void *payload, size_t len,
+                        bool retained)
+{
+    struct mqtt_transport *t = user;
+    if (t->side != NULL) {
+        mqtt_side_received(t->side, topic, payload, len, retained);
+    }
 }
 
 static bool has_jobs(const struct mqtt_transport *t)
@@ -251,8 +285,10 @@ static bool has_jobs(const struct mqtt_transport *t)
 /* Makes a connection where one is needed; the number of jobs that end because none can be made. */
 static size_t connect_when_needed(struct mqtt_transport *t)
 {
-    static const struct mqtt_link_events events = {.acknowledged = on_acknowledged};
-    if (t->link != NULL || (t->began && !has_jobs(t))) {
+    static const struct mqtt_link_events events = {
+        .acknowledged = on_acknowledged, .subscribed = on_subscribed, .received = on_received};
+    bool side_wants = t->side != NULL && mqtt_side_wait_ms(t->side, clock_mono_ms()) == 0;
+    if (t->link != NULL || (t->began && !has_jobs(t) && !side_wants)) {
         return 0;
     }
     if (stale_place(t) == NULL) {
@@ -278,6 +314,14 @@ static int64_t pause_us(const struct mqtt_transport *t)
 {
     int64_t early = t->allowed_us - now_us() - BURST_MESSAGES * t->interval_us;
     return early > 0 ? early : 0;
+}
+
+/* A message went out: the next one is so much later. */
+static void spend(struct mqtt_transport *t, const struct mqtt_frame *frame)
+{
+    int64_t now = now_us();
+    t->allowed_us = (t->allowed_us > now ? t->allowed_us : now) + t->interval_us;
+    t->bytes_sent += frame->len + strlen(frame->topic);
 }
 
 static int publish_one(struct mqtt_transport *t, struct job *job)
@@ -306,10 +350,8 @@ static int publish_one(struct mqtt_transport *t, struct job *job)
     job->unanswered++;
     t->pending[t->pending_count++] = (struct pending){
         .message = message, .job = job, .first = first, .count = frame.records};
-    int64_t now = now_us();
-    t->allowed_us = (t->allowed_us > now ? t->allowed_us : now) + t->interval_us;
-    t->bytes_sent += frame.len + strlen(frame.topic);
-    t->progress_ms = now / 1000;
+    spend(t, &frame);
+    t->progress_ms = clock_mono_ms();
     return 0;
 }
 
@@ -332,6 +374,42 @@ static bool publish_job(struct mqtt_transport *t, struct job *job)
     return true;
 }
 
+/* They go first: there are few, and the rate bounds them as well. */
+static void publish_notes(struct mqtt_transport *t)
+{
+    struct mqtt_notes *notes = mqtt_side_notes(t->side);
+    struct mqtt_note *note;
+    while (pause_us(t) == 0 && (note = mqtt_notes_next(notes)) != NULL) {
+        int message, r = mqtt_link_publish(t->link, &note->frame, &message);
+        if (r == -ENOTCONN) {
+            return;
+        }
+        if (r < 0) {
+            log_warning("%s: a message on %s cannot be sent", t->settings->url, note->frame.topic);
+            mqtt_notes_drop(notes, note);
+            continue;
+        }
+        spend(t, &note->frame);
+        mqtt_notes_sent(notes, note, message);
+    }
+}
+
+static void work_aside(struct mqtt_transport *t)
+{
+    if (t->side == NULL) {
+        return;
+    }
+    bool up = t->link != NULL && mqtt_link_state(t->link) == MQTT_UP;
+    if (up && !t->told_up) {
+        t->told_up = true;
+        mqtt_side_up(t->side, t->link, clock_mono_ms());
+    }
+    mqtt_side_step(t->side, clock_mono_ms());
+    if (up) {
+        publish_notes(t);
+    }
+}
+
 /* A fight of two clients over one client_id is over in a moment each time, so that no failure lasts
  * long enough for the sender to speak of it. */
 static void warn(struct mqtt_transport *t, bool contested, const char *words)
@@ -346,10 +424,13 @@ static void warn(struct mqtt_transport *t, bool contested, const char *words)
 static size_t work(struct mqtt_transport *t, short revents)
 {
     size_t ended = connect_when_needed(t);
+    if (t->link != NULL) {
+        mqtt_link_step(t->link, revents);
+    }
+    work_aside(t);
     if (t->link == NULL) {
         return ended;
     }
-    mqtt_link_step(t->link, revents);
     for (size_t i = 0; mqtt_link_state(t->link) == MQTT_UP && i < t->job_count; i++) {
         if (t->jobs[i].request != NULL && !publish_job(t, &t->jobs[i])) {
             break;
@@ -370,9 +451,12 @@ static size_t work(struct mqtt_transport *t, short revents)
     return ended;
 }
 
-/* Whether a job has something that the rate holds back. */
+/* Whether a job or the side has something that the rate holds back. */
 static bool held_back(const struct mqtt_transport *t)
 {
+    if (t->side != NULL && mqtt_notes_next(mqtt_side_notes(t->side)) != NULL) {
+        return true;
+    }
     for (size_t i = 0; i < t->job_count; i++) {
         const struct job *job = &t->jobs[i];
         if (job->request != NULL && !all_published(job) && !job->too_large) {
@@ -386,11 +470,16 @@ static int64_t wait_ms(const struct mqtt_transport *t, int64_t deadline_ms)
 {
     int64_t left_ms = deadline_ms - clock_mono_ms();
     left_ms = left_ms < 0 ? 0 : left_ms;
+    bool up = t->link != NULL && mqtt_link_state(t->link) == MQTT_UP;
+    if (t->side != NULL && (up || t->link == NULL)) {
+        int64_t side_ms = mqtt_side_wait_ms(t->side, clock_mono_ms());
+        left_ms = side_ms < left_ms ? side_ms : left_ms;
+    }
     if (t->link == NULL) {
         return left_ms;
     }
     left_ms = left_ms < MISC_MS ? left_ms : MISC_MS;
-    if (mqtt_link_state(t->link) == MQTT_UP && held_back(t)) {
+    if (up && held_back(t)) {
         int64_t pause_ms = pause_us(t) / 1000 + 1;
         left_ms = left_ms < pause_ms ? left_ms : pause_ms;
     }
@@ -413,10 +502,14 @@ static int run(void *state, int wake_fd, int64_t timeout_ms)
         if (work(t, revents) > 0) {
             return 0;
         }
-        struct pollfd fds[] = {{.fd = wake_fd, .events = POLLIN}, {.fd = -1}};
+        struct pollfd fds[] = {{.fd = wake_fd, .events = POLLIN}, {.fd = -1}, {.fd = -1}};
         if (t->link != NULL) {
             fds[1].fd = mqtt_link_fd(t->link);
             fds[1].events = mqtt_link_wants(t->link);
+        }
+        if (t->side != NULL) {
+            fds[2].fd = mqtt_side_fd(t->side);
+            fds[2].events = POLLIN;
         }
         int64_t left_ms = wait_ms(t, deadline_ms);
         int n = poll(fds, ARRAY_SIZE(fds), left_ms > INT_MAX ? INT_MAX : (int)left_ms);
@@ -439,6 +532,7 @@ const struct transport transport_mqtt = {
     .name = "mqtt",
     .create = create,
     .destroy = destroy,
+    .attach = attach,
     .send = send_request,
     .run = run,
     .bytes_sent = bytes_sent,
