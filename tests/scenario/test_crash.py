@@ -1,6 +1,6 @@
 """kill -9 at random moments under load: what a commit covered arrives, once, without a gap.
 
-WINDROW_KILLS sets how often (200).
+WINDROW_KILLS sets how often (200), WINDROW_SEED the moments.
 """
 import json
 import os
@@ -24,7 +24,7 @@ def stored_by_device(gateway):
 
 
 def test_kill_at_random_moments(tmp_path):
-    seed = random.randrange(2**32)
+    seed = int(os.environ.get("WINDROW_SEED", random.randrange(2**32)))
     print(f"seed {seed}")
     chance = random.Random(seed)
     simulator, sink = Simulator(tmp_path, 8).start(), Sink(tmp_path).start()
