@@ -68,7 +68,8 @@ class Authority:
 
     def self_signed(self, name, alternative="IP:127.0.0.1,DNS:localhost"):
         self.run("req", "-x509", "-new", *self.new_key(name), "-days", "300",
-                 "-subj", f"/CN={name}", "-addext", f"subjectAltName={alternative}", "-out", self.path(name + ".pem"))
+                 "-subj", f"/CN={name}", "-addext", f"subjectAltName={alternative}",
+                 "-out", self.path(name + ".pem"))
         return self.path(name + ".pem"), self.path(name + ".key")
 
     def revoke(self, cert):
