@@ -234,6 +234,12 @@ def test_mutual_tls(tmp_path):
     assert gateway.uplink_state("ka")["delivered"] == 0
     cert, key = authority.issue("gw3")
     begin_anew(gateway, cert_file=cert, key_file=key)
+    gateway.wait_delivered(1, 30, "ka")
+    # A renewed certificate is used without a word to the gateway.
+    before, renewed = front.peers[-1], authority.issue("gw4")
+    for new, old in zip(reversed(renewed), (key, cert)):
+        os.replace(new, old)
+    wait_for(lambda: front.peers[-1] != before, 20, "the renewed certificate is shown")
     settle(gateway, cluster)
 
 

@@ -6,16 +6,20 @@ import os
 import shutil
 import socket
 import socketserver
+import ssl
 import subprocess
 import threading
 
 import pytest
 
+import kafka
 import mosquitto
 import postgres
 from certificates import Authority
 from endpoint import Endpoint, accept_all, captive_portal, old_tls
 from fake_aws import FakeAws, Refusal
+from fake_s3 import FakeS3
+from iot_core import IotCore
 from process import free_ports, program
 from site_parts import Gateway, Sink
 
@@ -446,3 +450,52 @@ def test_file(site, tmp_path):
     assert status == 1 and "mounted" in steps["folder"]["mend"]
     status, steps = site.test(type="file", path=tmp_path / "readings.ndjson", min_free="100 TiB")
     assert status == 1 and "min_free" in steps["room"]["mend"]
+
+
+def test_kafka(site, tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*site.authority.issue("kafka"))
+    cluster = kafka.Cluster(tmp_path).start()
+    front = kafka.Front(cluster.port, context, {"windrow": "right"}, ["SCRAM-SHA-256"])
+    good = {"type": "kafka", "brokers": f"127.0.0.1:{front.port}", "ca_file": site.authority.cert,
+            "sasl": "scram-sha-256", "user": "windrow",
+            "password_file": site.file("password", "right")}
+    status, steps = site.test("--write", **good)
+    assert status == 0 and "3 partitions" in steps["topic"]["found"], steps
+    assert steps["write"]["verdict"] == "good"
+    assert_bad(site.test(**dict(good, password_file=site.file("other", "wrong"))), "topic",
+               "authentication", "password_file")
+    assert_bad(site.test(**dict(good, sasl="plain")), "topic", "plain", "sasl")
+    cluster.tell("topic", "windrow.raw", kafka.UNKNOWN_TOPIC)
+    assert_bad(site.test(**good), "topic", "unknown topic", "auto.create.topics")
+    stranger = Authority(tmp_path / "stranger", "stranger")
+    assert_bad(site.test(**dict(good, ca_file=stranger.cert)), "certificate", "authority")
+    front.close()
+
+
+def test_s3(site):
+    s3 = FakeS3()
+    keys = site.file("aws.ini", "[default]\naws_access_key_id = AKIDEXAMPLE\n"
+                     "aws_secret_access_key = secret/key\n")
+    good = {"type": "s3", "region": "eu-west-1", "bucket": s3.bucket, "endpoint": s3.url,
+            "credentials": "file:" + keys}
+    status, steps = site.test("--write", **good)
+    assert status == 0 and steps["write"]["verdict"] == "good", steps
+    assert list(s3.records())[0][0] == "windrow-test" and not s3.problems
+    status, steps = site.test("--write", **dict(good, bucket="another"))
+    assert status == 1 and "no such bucket" in steps["write"]["found"]
+    s3.close()
+
+
+def test_iot_https(site):
+    core = IotCore(site.authority, "x-amzn-http-ca")
+    cert, key = site.authority.issue("gw")
+    good = {"type": "iot-https", "url": f"https://127.0.0.1:{core.port}", "cert_file": cert,
+            "key_file": key, "ca_file": site.authority.cert, "alpn": "x-amzn-http-ca"}
+    status, steps = site.test("--write", **good)
+    assert status == 0 and steps["write"]["verdict"] == "good", steps
+    assert core.protocols == {"x-amzn-http-ca"} and len(core.published) == 1
+    core.forbidden = "sensors/"
+    status, steps = site.test("--write", **good)
+    assert status == 1 and "iot:Publish" in steps["write"]["found"]
+    core.close()

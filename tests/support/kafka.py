@@ -110,6 +110,7 @@ class Front:
     def __init__(self, to_port, context=None, users=None, mechanisms=("PLAIN",)):
         self.to_port, self.context, self.users = to_port, context, users
         self.mechanisms, self.logins, self.refused = mechanisms, [], 0
+        self.peers = []  # the serial numbers of the certificates that were shown
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.advertised = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -129,6 +130,7 @@ class Front:
         try:
             if self.context is not None:
                 one = self.context.wrap_socket(one, server_side=True)
+                self.peers.append((one.getpeercert() or {}).get("serialNumber"))
             with one, socket.create_connection(("127.0.0.1", self.to_port), 5) as other:
                 if self.users is None or self.log_in(one, other):
                     self.forward(one, other)

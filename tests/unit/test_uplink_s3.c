@@ -145,6 +145,7 @@ static void test_object(void **state)
     f->batch.count = 1;
     assert_int_equal(s3_encode(&s, &f->batch, &f->request), 0);
     assert_string_not_equal(f->request.path, before);
+    f->batch.count = 2;
 
     s.compress = COMPRESS_GZIP;
     assert_int_equal(s3_encode(&s, &f->batch, &f->request), 0);

@@ -172,4 +172,5 @@ const struct uplink uplink_iot_https = {
     .encode = iot_encode,
     .judge = iot_judge,
     .transport = &transport_iot,
+    .probe = &iot_probe,
 };

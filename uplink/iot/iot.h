@@ -27,4 +27,5 @@ int iot_encode(const void *settings, const struct batch *batch, struct uplink_re
 void iot_judge(const void *settings, const struct batch *batch, const struct uplink_reply *reply,
                struct uplink_verdict *ret_verdict);
 
+extern const struct uplink_probe iot_probe;
 extern const struct uplink uplink_iot_https;

@@ -1,4 +1,5 @@
 #include "uplink/kafka/kafka.h"
+
 #include "uplink/transport/transport.h"
 
 #define KEY(field) offsetof(struct kafka_settings, field)
@@ -213,4 +214,5 @@ const struct uplink uplink_kafka = {
     .encode = kafka_encode,
     .judge = kafka_judge,
     .transport = &transport_kafka,
+    .probe = &kafka_probe,
 };

@@ -89,5 +89,15 @@ uint64_t kafka_producer_bytes_sent(const struct kafka_producer *p);
 /* The last trouble in words, "" for none, and its code. */
 const char *kafka_producer_why(const struct kafka_producer *p, int *ret_code);
 
+/* What the cluster says of itself and a topic; blocks for at most timeout_ms. */
+struct kafka_description {
+    int brokers, partitions;
+    int topic_code; /* rd_kafka_resp_err_t */
+};
+/* -EIO: kafka_producer_why() says it. */
+must_check int kafka_producer_describe(struct kafka_producer *p, const char *topic,
+                                       int64_t timeout_ms, struct kafka_description *ret);
+
+extern const struct uplink_probe kafka_probe;
 extern const struct transport transport_kafka;
 extern const struct uplink uplink_kafka;

@@ -383,3 +383,29 @@ const char *kafka_producer_why(const struct kafka_producer *p, int *ret_code)
     *ret_code = p->code;
     return p->why;
 }
+
+int kafka_producer_describe(struct kafka_producer *p, const char *topic, int64_t timeout_ms,
+                            struct kafka_description *ret)
+{
+    enum { STEP_MS = 500 };
+    const struct rd_kafka_metadata *all = NULL;
+    int64_t until_ms = clock_mono_ms() + timeout_ms;
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(p->handle, topic, NULL);
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TRANSPORT;
+    while (handle != NULL && code != RD_KAFKA_RESP_ERR_NO_ERROR && p->dead_since_ms == 0 &&
+           p->down_since_ms == 0 && clock_mono_ms() < until_ms) {
+        code = rd_kafka_metadata(p->handle, 0, handle, &all, STEP_MS);
+        kafka_producer_step(p);
+    }
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        *ret = (struct kafka_description){.brokers = all->broker_cnt};
+        ret->partitions = all->topic_cnt > 0 ? all->topics[0].partition_cnt : 0;
+        ret->topic_code = all->topic_cnt > 0 ? all->topics[0].err
+                                             : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+        rd_kafka_metadata_destroy(all);
+    }
+    if (handle != NULL) {
+        rd_kafka_topic_destroy(handle);
+    }
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : -EIO;
+}

@@ -1,6 +1,7 @@
 #include "gateway/base/clock.h"
 #include "uplink/kafka/kafka.h"
 #include "uplink/transport/errand.h"
+#include "uplink/transport/trust.h"
 
 #include <errno.h>
 #include <librdkafka/rdkafka.h>
@@ -42,6 +43,9 @@ struct job {
 struct kafka_transport {
     const struct kafka_settings *settings;
     const char *gateway;
+    struct transport_settings files; /* those that trust looks at */
+    struct trust *trust;
+    unsigned generation;             /* of the files that the producer has read */
     struct kafka_producer *producer; /* NULL: none was needed yet, or the last one is gone */
     struct errand *stale[STALE_MAX]; /* producers that have not quite ended */
     bool proven;                     /* this producer has delivered something */
@@ -103,6 +107,7 @@ static void destroy(void *state)
         buffer_finish(&t->jobs[i].fate);
         free(t->jobs[i].messages);
     }
+    trust_destroy(t->trust);
     free(t);
 }
 
@@ -112,8 +117,18 @@ static int create(const void *settings, const char *gateway, size_t parallel, vo
     if (t == NULL) {
         return -ENOMEM;
     }
-    t->settings = settings;
+    const struct kafka_settings *s = settings;
+    t->settings = s;
     t->gateway = gateway;
+    t->files = (struct transport_settings){.ca_file = s->ca_file,
+                                           .crl_file = s->crl_file,
+                                           .cert_file = s->cert_file,
+                                           .key_file = s->key_file};
+    int r = trust_create(&t->files, &t->trust);
+    if (r < 0) {
+        free(t);
+        return r;
+    }
     t->job_count = parallel;
     t->careful_next = KAFKA_CAREFUL_FIRST;
     *ret_state = t;
@@ -312,6 +327,7 @@ static size_t begin_when_needed(struct kafka_transport *t)
     char words[KAFKA_WORDS] = "no memory";
     t->proven = false;
     t->progress_ms = clock_mono_ms();
+    t->generation = trust_generation(t->trust);
     int r = kafka_producer_create(t->settings, t->gateway, t->careful_left > 0, &events, t, words,
                                   &t->producer);
     if (r < 0) {
@@ -363,10 +379,12 @@ static void publish(struct kafka_transport *t)
     }
 }
 
-/* Whether this producer ends as soon as nothing is with it: it is of the wrong kind. */
+/* Whether this producer ends as soon as nothing is with it: it is of the wrong kind, or has read
+ * other files than those that are there now. */
 static bool to_be_changed(const struct kafka_transport *t)
 {
-    return kafka_producer_single(t->producer) != (t->careful_left > 0);
+    return kafka_producer_single(t->producer) != (t->careful_left > 0) ||
+           t->generation != trust_generation(t->trust);
 }
 
 /* When the brokers' silence is too long; INT64_MAX: there is none. */
@@ -402,6 +420,7 @@ static size_t lose_patience(struct kafka_transport *t)
 
 static size_t work(struct kafka_transport *t)
 {
+    trust_look(t->trust, clock_mono_ms());
     size_t ended = begin_when_needed(t);
     if (t->producer == NULL) {
         return ended;
@@ -451,6 +470,13 @@ static uint64_t bytes_sent(const void *state)
     return t->bytes_sent + (t->producer != NULL ? kafka_producer_bytes_sent(t->producer) : 0);
 }
 
+static void warning(const void *state, char *words, size_t size)
+{
+    char found[TRUST_WORDS_MAX] = "";
+    trust_warning(((const struct kafka_transport *)state)->trust, clock_wall_ms(), found);
+    snprintf(words, size, "%s", found);
+}
+
 const struct transport transport_kafka = {
     .name = "kafka",
     .create = create,
@@ -458,4 +484,5 @@ const struct transport transport_kafka = {
     .send = send_request,
     .run = run,
     .bytes_sent = bytes_sent,
+    .warning = warning,
 };

@@ -33,6 +33,11 @@ static void on_done(void *user, const struct uplink_reply *reply)
     snprintf(a->content_type, sizeof a->content_type, "%s",
              reply->content_type != NULL ? reply->content_type : "");
     a->reply.content_type = a->content_type;
+    snprintf(a->etag, sizeof a->etag, "%s", reply->etag != NULL ? reply->etag : "");
+    snprintf(a->checksum_sha256, sizeof a->checksum_sha256, "%s",
+             reply->checksum_sha256 != NULL ? reply->checksum_sha256 : "");
+    a->reply.etag = a->etag;
+    a->reply.checksum_sha256 = a->checksum_sha256;
     if (reply->code != NULL) {
         snprintf(a->code, sizeof a->code, "%s", reply->code);
         a->reply.code = a->code;

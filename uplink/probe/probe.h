@@ -81,7 +81,7 @@ static inline bool probe_is_well(const struct probe *probe)
 struct probe_answer {
     struct uplink_reply reply;
     struct buffer body, words;
-    char content_type[80], code[16];
+    char content_type[80], code[16], etag[80], checksum_sha256[64];
 };
 /* Sends one request through the type's transport and waits for its end. -errno: it could not be
  * sent at all. probe_answer_finish() in any case; zero it before. */

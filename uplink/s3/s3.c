@@ -175,4 +175,5 @@ const struct uplink uplink_s3 = {
     .encode = s3_encode,
     .judge = s3_judge,
     .transport = &transport_s3,
+    .probe = &s3_probe,
 };

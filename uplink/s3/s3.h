@@ -58,5 +58,6 @@ void s3_judge(const void *settings, const struct batch *batch, const struct upli
               struct uplink_verdict *ret_verdict);
 
 extern const struct config_table s3_config_table;
+extern const struct uplink_probe s3_probe;
 extern const struct transport transport_s3;
 extern const struct uplink uplink_s3;
