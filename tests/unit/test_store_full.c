@@ -101,6 +101,27 @@ static uint64_t fate(struct fixture *f, enum ledger_fate which)
     return total.fates[which];
 }
 
+static enum store_room room(struct fixture *f)
+{
+    struct store_stat stat;
+    store_stat(f->store, &stat);
+    assert_false(stat.disk_full); /* max_size is what is reached here */
+    return stat.room;
+}
+
+/* Five seconds of commits that find room. */
+static void has_room_again(struct fixture *f)
+{
+    for (unsigned i = 0; i < 7; i++) {
+        assert_int_equal(append_noise(f), 0);
+        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(drain(f), 1);
+        clock_advance_ms(1000);
+    }
+    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(room(f), STORE_ROOM_ENOUGH);
+}
+
 static void test_the_file_stays_small_in_steady_state(void **state)
 {
     struct fixture *f = *state;
@@ -113,6 +134,7 @@ static void test_the_file_stays_small_in_steady_state(void **state)
         clock_advance_ms(1000);
     }
     assert_in_range(file_size(f), 0, 128 * 4096);
+    assert_int_equal(room(f), STORE_ROOM_ENOUGH);
     fixture_adds_up(f->store, (int)f->uplink);
 }
 
@@ -131,6 +153,7 @@ static void test_drop_oldest_twenty_rounds(void **state)
         store_stat(f->store, &stat);
         assert_in_range(stat.bytes, 0, f->settings.max_size_bytes);
         assert_in_range(stat.waiting, 100 * POINTS, 400 * POINTS); /* most of it is still in use */
+        assert_int_equal(room(f), STORE_ROOM_DROPPING);
         delivered += drain(f);
         assert_int_equal(store_commit(f->store), 0);
         fixture_adds_up(f->store, (int)f->uplink);
@@ -138,6 +161,7 @@ static void test_drop_oldest_twenty_rounds(void **state)
         assert_int_equal(fate(f, FATE_DELIVERED) + fate(f, FATE_THINNED), f->seq * POINTS);
     }
     assert_in_range(file_size(f), 0, f->settings.max_size_bytes + f->settings.max_size_bytes / 4);
+    has_room_again(f);
 }
 
 static void test_pause_refuses_and_goes_on_twenty_rounds(void **state)
@@ -154,6 +178,7 @@ static void test_pause_refuses_and_goes_on_twenty_rounds(void **state)
         }
         assert_int_equal(append_noise(f), -ENOSPC);
         assert_in_range(stored, 100, 1000);
+        assert_int_equal(room(f), STORE_ROOM_REFUSING);
         assert_int_equal(store_commit(f->store), 0);
         assert_int_equal(drain(f), stored);
         for (unsigned i = 0; i < 20 && store_has_pending(f->store); i++) {
@@ -164,6 +189,7 @@ static void test_pause_refuses_and_goes_on_twenty_rounds(void **state)
         assert_int_equal(fate(f, FATE_THINNED), 0);
         assert_int_equal(fate(f, FATE_DELIVERED), f->seq * POINTS);
     }
+    has_room_again(f);
 }
 
 static void test_delivered_history_goes_before_what_waits(void **state)
