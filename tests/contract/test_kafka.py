@@ -75,6 +75,12 @@ def settle(gateway, cluster, limit_s=60, dead=0):
     return ledger
 
 
+def assert_in_order(cluster):
+    for device, seqs in seqs_by_device(cluster.messages()).items():
+        order = first_times(seqs)
+        assert order == sorted(order), device
+
+
 def first_times(seqs):
     """The seqs where each comes for the first time: that must be in order."""
     seen, order = set(), []
@@ -130,9 +136,7 @@ def test_nothing_overtakes_within_a_device(tmp_path):
         before = gateway.uplink_state("ka")["delivered"]
         gateway.wait_delivered(before + 200, 30, "ka")
     settle(gateway, cluster)
-    for device, seqs in seqs_by_device(cluster.messages()).items():
-        order = first_times(seqs)
-        assert order == sorted(order), device
+    assert_in_order(cluster)
 
 
 @pytest.mark.parametrize("form,compress", [("record", "gzip"), ("batch", "none")])
@@ -168,6 +172,7 @@ def test_what_is_too_large_is_found_and_only_that(tmp_path):
     cluster.fail(kafka.TOO_LARGE)
     wait_for(lambda: gateway.ledger()["dead"] > 0, 20, lambda: words(gateway))
     settle(gateway, cluster, dead=8)
+    assert_in_order(cluster)
     gateway.process.wait_log("8 readings became dead letters: .*no message as large")
 
 

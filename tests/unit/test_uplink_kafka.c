@@ -291,6 +291,78 @@ static void test_bounds_and_too_large(void **state)
     end_cluster(&c);
 }
 
+/* Ten batches and more, of which the first is refused: what the library has not yet sent by then is
+ * not sent behind it. Of the five that are on their way a broker refuses those behind it, too; the
+ * mock cluster takes them. */
+static void test_nothing_passes_a_refused_batch(void **state)
+{
+    if (!THREADS_SEEN) {
+        skip();
+    }
+    struct batch_fixture *f = *state;
+    struct cluster c = make_cluster();
+    struct kafka_settings s = settings(MESSAGE_TELEMETRY);
+    s.brokers.items = &c.bootstrap;
+    s.max_message = 1500;
+    s.inflight = BATCH_SCANS_MAX;
+    s.compress = COMPRESS_NONE;
+    f->batch.gateway = "gw";
+    for (uint64_t i = 1; i <= BATCH_SCANS_MAX; i++) {
+        batch_add(f, &batch_t01, 7, i, 1);
+    }
+    assert_int_equal(rd_kafka_mock_broker_set_rtt(c.mock, 1, 100), 0);
+    rd_kafka_mock_push_request_errors(c.mock, 0, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    void *transport;
+    struct answer a = {0};
+    assert_int_equal(kafka_encode(&s, &f->batch, &f->request), 0);
+    assert_int_equal(transport_kafka.create(&s, "gw", 1, &transport), 0);
+    assert_int_equal(transport_kafka.send(transport, &f->request, on_answer, &a), 0);
+    run_until_answered(transport, &a);
+    assert_non_null(strstr(a.words, "one by one"));
+    if (a.status == 200) {
+        assert_int_equal(a.fates[0], KAFKA_UNACKNOWLEDGED);
+        assert_int_equal(a.fates[BATCH_SCANS_MAX - 1], KAFKA_UNACKNOWLEDGED);
+    }
+    transport_kafka.destroy(transport);
+    end_cluster(&c);
+}
+
+/* A broker that goes and comes back while nothing is sent, or while something waits for it: the
+ * same producer goes on. */
+static void test_a_broker_that_comes_back(void **state)
+{
+    if (!THREADS_SEEN) {
+        skip();
+    }
+    struct batch_fixture *f = *state;
+    struct cluster c = make_cluster();
+    struct kafka_settings s = settings(MESSAGE_TELEMETRY);
+    s.brokers.items = &c.bootstrap;
+    f->batch.gateway = "gw";
+    s.connect_timeout_ms = s.timeout_ms = 15000; /* longer than any pause between attempts */
+    batch_add(f, &batch_t01, 7, 1, 1);
+    void *transport;
+    assert_int_equal(kafka_encode(&s, &f->batch, &f->request), 0);
+    assert_int_equal(transport_kafka.create(&s, "gw", 1, &transport), 0);
+    for (int round = 0; round < 3; round++) {
+        struct answer a = {0};
+        assert_int_equal(transport_kafka.send(transport, &f->request, on_answer, &a), 0);
+        for (int i = 0; round == 2 && i < 4; i++) {
+            assert_int_equal(transport_kafka.run(transport, -1, 50), 0);
+        }
+        assert_int_equal(rd_kafka_mock_broker_set_up(c.mock, 1), 0);
+        run_until_answered(transport, &a);
+        assert_int_equal(a.status, 200);
+        assert_int_equal(a.fates[0], KAFKA_ACKNOWLEDGED);
+        assert_int_equal(rd_kafka_mock_broker_set_down(c.mock, 1), 0);
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(transport_kafka.run(transport, -1, 50), 0);
+        }
+    }
+    transport_kafka.destroy(transport);
+    end_cluster(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +372,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nobody_there, batch_setup, batch_teardown),
         cmocka_unit_test_setup_teardown(test_plain_stays_here, batch_setup, batch_teardown),
         cmocka_unit_test_setup_teardown(test_bounds_and_too_large, batch_setup, batch_teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_passes_a_refused_batch, batch_setup,
+                                        batch_teardown),
+        cmocka_unit_test_setup_teardown(test_a_broker_that_comes_back, batch_setup, batch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

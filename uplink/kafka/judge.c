@@ -118,10 +118,13 @@ void kafka_judge(const void *settings, const struct batch *batch, const struct u
         judge_code((int)strtol(reply->code, NULL, 10), reply->error, ret_verdict);
         return;
     }
-    if (verdict_by_status(reply, ret_verdict) != VERDICT_SUCCESS) {
+    enum verdict_class class_of = verdict_by_status(reply, ret_verdict);
+    if (class_of != VERDICT_SUCCESS) {
         if (ret_verdict->outcome == UPLINK_SPLIT) {
             snprintf(ret_verdict->why, sizeof ret_verdict->why,
                      "the topic takes smaller messages only: max.message.bytes, max_message");
+        } else if (class_of == VERDICT_BAD_DATA) { /* not said by our transport */
+            verdict_say(ret_verdict, UPLINK_RETRY, reply, "an answer that nobody understands");
         }
         return;
     }

@@ -402,7 +402,9 @@ static int64_t patience_ms(const struct kafka_transport *t)
     if (down_ms != 0) {
         /* A broker that starts anew is waited for: the same producer repeats nothing. */
         int64_t grace_ms = t->proven ? t->settings->connect_timeout_ms : 0;
-        until_ms = down_ms + grace_ms < until_ms ? down_ms + grace_ms : until_ms;
+        /* It may have gone while there was nothing to send. */
+        int64_t since_ms = down_ms > t->progress_ms ? down_ms : t->progress_ms;
+        until_ms = since_ms + grace_ms < until_ms ? since_ms + grace_ms : until_ms;
     }
     return until_ms;
 }

@@ -17,7 +17,7 @@ static const struct config_key keys[] = {
         .offset = KEY(bucket),
         .required = true,
         .example = "wind-archive",
-        .help = "name of the bucket",
+        .help = "name of the bucket; a batch is an object: batch_records, batch_interval",
     },
     {
         .name = "prefix",
