@@ -230,6 +230,14 @@ static void post_drop(struct call *call)
     change_letters(call, true);
 }
 
+static void post_delivered(struct call *call)
+{
+    size_t len;
+    const char *body = take_body(call, &len);
+    amend_handover(call->routes->host, call->routes->later, call->routes->history, call->request,
+                   body, len);
+}
+
 static const struct route {
     const char *path;
     enum evhttp_cmd_type method; /* EVHTTP_REQ_GET allows HEAD too */
@@ -241,6 +249,7 @@ static const struct route {
     {"/sensor", EVHTTP_REQ_POST, false, post_sensor},
     {"/v1/dead/drop", EVHTTP_REQ_POST, false, post_drop},
     {"/v1/dead/requeue", EVHTTP_REQ_POST, false, post_requeue},
+    {"/v1/delivered", EVHTTP_REQ_POST, false, post_delivered},
     {"/v1/devices", EVHTTP_REQ_GET, false, get_devices},
     {"/v1/history", EVHTTP_REQ_GET, false, get_history},
     {"/v1/ledger", EVHTTP_REQ_GET, false, get_ledger},

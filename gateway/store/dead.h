@@ -10,6 +10,9 @@
 
 #include "gateway/store/store.h"
 
+/* At most so many bytes of them wait for a commit, and so many are kept. */
+enum { DEAD_PENDING_MAX = 1024 * 1024, DEAD_KEPT_MAX = 10000 };
+
 struct store_letter {
     uint64_t number;
     int64_t refused_ms; /* UTC */

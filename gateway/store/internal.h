@@ -18,8 +18,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* At most so many bytes of dead letters wait for a commit, and so many are kept. */
-enum { DEAD_PENDING_MAX = 1024 * 1024, DEAD_KEPT_MAX = 10000 };
 struct store {
     struct store_settings settings;
     uint64_t max_bytes;
@@ -112,8 +110,9 @@ size_t birth_map_bytes(uint64_t max_bytes, size_t file_bytes);
 must_check int store_read_state(struct store *store, struct state *ret_state);
 void store_adapt_interval(struct store *store);
 
-/* reader.c, under the lock: the writer settled a scan, a reader that has it in flight is told. */
-void reader_overtake(struct store_reader *reader, const struct wal_row *row, enum ledger_fate fate);
+/* reader.c, under the lock: the writer settled a scan, which may be in flight. */
+void reader_overtake(struct store_reader *reader, const struct wal_row *row, enum ledger_fate fate,
+                     uint32_t aside);
 void reader_wake(struct store_reader *reader);
 
 /* ledger.c, under the lock: the uplink's track of a row, NULL when it does not look after it. */

@@ -26,8 +26,8 @@ struct staged {
 
 struct flight_item {
     uint64_t seq, prev_seq, number;
-    uint32_t readings;
-    int overtaken; /* the fate that the writer gave it meanwhile, -1: none */
+    uint32_t readings, aside;
+    int overtaken; /* the fate the writer gave it meanwhile (`aside` not selected), -1: none */
 };
 
 struct flight { /* of one device and stream */

@@ -144,7 +144,8 @@ void reader_wake(struct store_reader *reader)
     (void)n; /* full: it is readable already */
 }
 
-void reader_overtake(struct store_reader *reader, const struct wal_row *row, enum ledger_fate fate)
+void reader_overtake(struct store_reader *reader, const struct wal_row *row, enum ledger_fate fate,
+                     uint32_t aside)
 {
     if (row->device > reader->device_count) {
         return;
@@ -153,6 +154,7 @@ void reader_overtake(struct store_reader *reader, const struct wal_row *row, enu
     for (size_t i = 0; flight != NULL && i < flight->count; i++) {
         if (flight->items[i].seq == row->seq) {
             flight->items[i].overtaken = (int)fate;
+            flight->items[i].aside = aside;
         }
     }
 }
@@ -419,7 +421,8 @@ static int settle_items(struct store_reader *reader, const struct store_settleme
     }
     for (size_t i = 0; i < count; i++) {
         if (items[i].overtaken >= 0) {
-            fates[items[i].overtaken] -= items[i].readings;
+            fates[items[i].overtaken] -= items[i].readings - items[i].aside;
+            fates[FATE_NOT_SELECTED] -= items[i].aside;
         } else {
             uint64_t readings = items[i].readings;
             track->waiting -= readings < track->waiting ? readings : track->waiting;

@@ -134,7 +134,7 @@ void reclaim_settle_row(struct store *store, unsigned u, const struct wal_row *r
     track->waiting -= readings;
     store->state.uplinks[u].devices[row->device - 1].fates[fate] += readings;
     if (store->readers[u] != NULL) {
-        reader_overtake(store->readers[u], row, fate);
+        reader_overtake(store->readers[u], row, fate, 0);
     }
 }
 

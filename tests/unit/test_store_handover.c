@@ -1,0 +1,238 @@
+/* Readings handed over by hand: what waits is told apart, marked once, and counted once, whatever
+ * the network does with it at the same time. */
+#include "gateway/store/handover.h"
+#include "gateway/store/ranges.h"
+#include "store_drain.h"
+
+enum { DEVICES = 2, SCANS = 30, OTHERS = 4 };
+
+struct fixture {
+    char *dir;
+    struct store *store;
+    unsigned uplink;
+    struct store_reader *reader;
+    uint32_t devices[DEVICES];
+    uint64_t seq;
+};
+
+static void open_again(struct fixture *f)
+{
+    f->store = fixture_open(f->dir, &fixture_settings);
+    assert_int_equal(store_add_uplink(f->store, "usb", 1, 0, &f->uplink), 0);
+    for (unsigned d = 0; d < DEVICES; d++) {
+        char name[8];
+        snprintf(name, sizeof(name), "t%u", d);
+        f->devices[d] = fixture_device(f->store, name, FIXTURE_POINTS);
+    }
+    assert_int_equal(store_reader_create(f->store, f->uplink, true, &f->reader), 0);
+}
+
+static void shut(struct fixture *f)
+{
+    store_reader_destroy(f->reader);
+    store_close(f->store);
+    f->reader = NULL;
+    f->store = NULL;
+}
+
+static void append(struct fixture *f, unsigned scans)
+{
+    for (unsigned i = 0; i < scans; i++) {
+        f->seq++;
+        for (unsigned d = 0; d < DEVICES; d++) {
+            assert_int_equal(fixture_append(f->store, STREAM_RAW, f->devices[d], f->seq), 0);
+        }
+        clock_advance_ms(1000);
+    }
+    assert_int_equal(store_commit(f->store), 0);
+}
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    clock_hold(1769855400000, 1000000000);
+    f->dir = fixture_dir();
+    open_again(f);
+    append(f, SCANS);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    shut(f);
+    fixture_remove(f->dir);
+    clock_release();
+    free(f);
+    return 0;
+}
+
+static struct ledger_device total(struct fixture *f)
+{
+    struct ledger_device total;
+    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+    fixture_adds_up(f->store, (int)f->uplink);
+    return total;
+}
+
+/* Scans first .. last of the first device, of which all but OTHERS readings were selected. */
+static struct store_handed run_of(struct fixture *f, uint64_t first, uint64_t last)
+{
+    return (struct store_handed){.stream = STREAM_RAW,
+                                 .device = f->devices[0],
+                                 .first_seq = first,
+                                 .last_seq = last,
+                                 .readings = FIXTURE_POINTS,
+                                 .selected = FIXTURE_POINTS - OTHERS};
+}
+
+static struct store_handover mark(struct fixture *f, uint64_t first, uint64_t last)
+{
+    struct store_handed run = run_of(f, first, last);
+    struct store_handover done;
+    assert_int_equal(store_hand_over(f->store, "usb", &run, 1, &done), 0);
+    assert_int_equal(store_commit(f->store), 0);
+    return done;
+}
+
+struct counting {
+    const struct store_waiting *waiting;
+    unsigned count;
+};
+
+static int count_waiting(void *user, const struct scan *scan)
+{
+    struct counting *w = user;
+    w->count += store_waiting_has(w->waiting, scan);
+    return 0;
+}
+
+static unsigned waiting_scans(struct fixture *f)
+{
+    struct store_waiting *waiting = NULL;
+    assert_int_equal(store_waiting_load(f->store, "usb", &waiting), 0);
+    assert_int_equal(store_waiting_streams(waiting), 1u << STREAM_RAW);
+    struct counting w = {waiting, 0};
+    assert_int_equal(store_history(f->store, STREAM_RAW, 0, 0, INT64_MAX, count_waiting, &w), 0);
+    store_waiting_free(waiting);
+    return w.count;
+}
+
+static void test_marked_once(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(waiting_scans(f), SCANS * DEVICES);
+    struct store_handover done = mark(f, 1, 10);
+    assert_int_equal(done.scans, 10);
+    assert_int_equal(done.readings, 10 * (FIXTURE_POINTS - OTHERS));
+    assert_int_equal(waiting_scans(f), SCANS * DEVICES - 10);
+    done = mark(f, 5, 12);
+    assert_int_equal(done.scans, 2);
+    assert_int_equal(done.before, 6);
+    shut(f);
+    open_again(f);
+    assert_int_equal(waiting_scans(f), SCANS * DEVICES - 12);
+    struct ledger_device ledger = total(f);
+    assert_int_equal(ledger.fates[FATE_DELIVERED], 12 * (FIXTURE_POINTS - OTHERS));
+    assert_int_equal(ledger.fates[FATE_NOT_SELECTED], 12 * OTHERS);
+    assert_int_equal(fixture_drain(f->reader, STORE_LANE_BACKFILL, STREAM_RAW),
+                     SCANS * DEVICES - 12);
+    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(total(f).waiting, 0);
+}
+
+static void test_without_a_commit_nothing_is_marked(void **state)
+{
+    struct fixture *f = *state;
+    struct store_handed run = run_of(f, 1, 10);
+    struct store_handover done;
+    assert_int_equal(store_hand_over(f->store, "usb", &run, 1, &done), 0);
+    shut(f);
+    open_again(f);
+    assert_int_equal(waiting_scans(f), SCANS * DEVICES);
+}
+
+/* On their way over the network when they are marked: counted once, as what the last word says. */
+static void test_on_their_way(void **state)
+{
+    struct fixture *f = *state;
+    auto_buffer struct buffer arena = {0};
+    const struct scan **scans;
+    size_t count;
+    assert_int_equal(store_reader_take(f->reader, STORE_LANE_LIVE, STREAM_RAW, 20, 1 << 20, &arena,
+                                       &scans, &count),
+                     0);
+    assert_int_equal(count, 20);
+    assert_int_equal(scans[0]->device, f->devices[0]);
+    assert_int_equal(mark(f, 1, 30).scans, 30);
+    struct ledger_device ledger = total(f);
+    assert_int_equal(ledger.fates[FATE_DELIVERED], 30 * (FIXTURE_POINTS - OTHERS));
+    struct store_settlement s = {.device = f->devices[0], .first_seq = 1, .last_seq = 12};
+    s.fates[FATE_DELIVERED] = 12 * (FIXTURE_POINTS - OTHERS);
+    s.fates[FATE_NOT_SELECTED] = 12 * OTHERS;
+    assert_int_equal(store_reader_settle(f->reader, &s), 0);
+    store_reader_return(f->reader, STREAM_RAW, f->devices[0], 13, 20);
+    assert_int_equal(store_commit(f->store), 0);
+    ledger = total(f);
+    assert_int_equal(ledger.fates[FATE_DELIVERED], 30 * (FIXTURE_POINTS - OTHERS));
+    assert_int_equal(ledger.fates[FATE_NOT_SELECTED], 30 * OTHERS);
+    assert_int_equal(fixture_drain(f->reader, STORE_LANE_LIVE, STREAM_RAW), SCANS);
+    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(total(f).waiting, 0);
+}
+
+static void test_nonsense_changes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct store_handover done;
+    struct store_handed runs[] = {run_of(f, 1, 10), run_of(f, 1, SCANS + 1)};
+    assert_int_equal(store_hand_over(f->store, "usb", runs, 2, &done), -EINVAL);
+    runs[1] = run_of(f, 0, 1);
+    assert_int_equal(store_hand_over(f->store, "usb", runs, 2, &done), -EINVAL);
+    runs[1] = run_of(f, 1, 2);
+    runs[1].device = 77;
+    assert_int_equal(store_hand_over(f->store, "usb", runs, 2, &done), -EINVAL);
+    runs[1] = run_of(f, 1, 2);
+    runs[1].selected = FIXTURE_POINTS + 1;
+    assert_int_equal(store_hand_over(f->store, "usb", runs, 2, &done), -EINVAL);
+    assert_int_equal(store_hand_over(f->store, "nobody", runs, 1, &done), -ENOENT);
+    assert_int_equal(total(f).waiting, SCANS * DEVICES * FIXTURE_POINTS);
+    struct store_waiting *waiting;
+    assert_int_equal(store_waiting_load(f->store, "nobody", &waiting), -ENOENT);
+}
+
+/* More gaps than are kept: the rest stays waiting, and is told. */
+static void test_too_many_gaps(void **state)
+{
+    struct fixture *f = *state;
+    for (unsigned i = 0; i < 3; i++) {
+        append(f, 3000);
+    }
+    uint64_t marked = 0, open = 0;
+    for (uint64_t seq = 2; seq <= f->seq; seq += 2) {
+        struct store_handed run = run_of(f, seq, seq);
+        struct store_handover done;
+        assert_int_equal(store_hand_over(f->store, "usb", &run, 1, &done), 0);
+        marked += done.scans;
+        open += done.open;
+    }
+    assert_int_equal(marked, RANGES_MAX);
+    assert_int_equal(open, f->seq / 2 - RANGES_MAX);
+    assert_int_equal(store_commit(f->store), 0);
+    total(f);
+    assert_int_equal(mark(f, 1, f->seq).open, 0);
+    assert_int_equal(total(f).waiting, f->seq * FIXTURE_POINTS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_marked_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_without_a_commit_nothing_is_marked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_on_their_way, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nonsense_changes_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_too_many_gaps, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
