@@ -176,3 +176,19 @@ def test_bucket_in_the_host_name(tmp_path, gateway):
     settle(gateway, s3)
     assert not s3.problems
     s3.close()
+
+
+@pytest.mark.parametrize("keys, text", [
+    ({"bucket": "Wind_Archive"}, "is no name of a bucket"),
+    ({"prefix": "a//{date}"}, "has an empty segment"),
+    ({"prefix": "a/{minute}"}, "knows {gateway}"),
+    ({"storage_class": "cold"}, "is none, such as STANDARD_IA"),
+    ({"endpoint": "http://s3.example.com"}, "use https"),
+    ({"region": "eu west"}, "is no AWS region"),
+])
+def test_what_check_says(tmp_path, keys, text):
+    gateway = Gateway(tmp_path)
+    gateway.set("uplink cold", **dict({"type": "s3", "region": "eu-west-1", "bucket": "wind",
+                                       "credentials": "env:"}, **keys)).write()
+    status, output, _ = gateway.cli("check")
+    assert status == 2 and text in output, output

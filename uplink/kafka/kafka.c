@@ -162,11 +162,22 @@ static bool is_loopback(const char *broker)
     return transport_is_loopback(host);
 }
 
+/* Whether it is HOST or HOST:PORT, V6 addresses in brackets. */
+static bool is_broker(const char *broker)
+{
+    const char *host = broker[0] == '[' ? strchr(broker, ']') : broker;
+    const char *colon = host != NULL ? strchr(host, ':') : NULL;
+    char *end = NULL;
+    long port = colon != NULL ? strtol(colon + 1, &end, 10) : 1;
+    return host != NULL && colon != broker && port > 0 && port <= 65535 &&
+           (end == NULL || *end == '\0') && strpbrk(broker, ",/@") == NULL;
+}
+
 static void check_brokers(const struct kafka_settings *s, struct config_errors *errors)
 {
     for (size_t i = 0; i < s->brokers.count; i++) {
         const char *broker = s->brokers.items[i];
-        if (strpbrk(broker, ",/@") != NULL) {
+        if (!is_broker(broker)) {
             config_complain(errors, "brokers", "'%.80s' is no HOST:PORT", broker);
         } else if (!s->tls && !is_loopback(broker)) {
             config_complain(errors, "tls", "'%.80s' is not on this machine: tls = yes is needed",
