@@ -28,7 +28,8 @@ struct flight {
     enum store_lane lane;
     enum stream stream;
     bool full;           /* the take was cut off by its bound: more of its devices may wait */
-    int64_t retry_at_ms; /* CLOCK_MONOTONIC */
+    int64_t retry_at_ms; /* CLOCK_MONOTONIC, as the next */
+    int64_t sent_at_ms;
 
     struct buffer arena; /* the scans lie here */
     const struct scan **scans;

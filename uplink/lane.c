@@ -2,12 +2,13 @@
 
 void lane_init(struct lane *l)
 {
-    *l = (struct lane){.since_ms = -1};
+    *l = (struct lane){.since_ms = -1, .last_ms = -1};
 }
 
 void lane_arrived(struct lane *l, int64_t now_ms)
 {
     l->blocked = false;
+    l->last_ms = now_ms;
     if (l->since_ms < 0) {
         l->since_ms = now_ms;
     }
@@ -49,6 +50,7 @@ void lane_answered(struct lane *l, int64_t now_ms, bool full, uint64_t waiting, 
         l->recheck = false;
         l->since_ms = now_ms - interval_ms;
     } else if (l->since_ms < 0) {
-        l->since_ms = now_ms;
+        /* What was left by the last batch had come by then, and waits no longer for it. */
+        l->since_ms = l->last_ms >= 0 ? l->last_ms : now_ms;
     }
 }

@@ -8,6 +8,7 @@
 
 struct lane {
     int64_t since_ms; /* something waits since then; -1: nothing known to wait */
+    int64_t last_ms;  /* the last arrival; -1: none yet */
     bool recheck;     /* emptied while a full batch was out: its devices may hold more */
     bool blocked;     /* what waits belongs to devices in flight: ask again after an answer */
 };

@@ -163,7 +163,12 @@ void sender_answer(void *flight, const struct uplink_reply *reply)
     struct sender *s = f->sender;
     struct batch batch = flight_batch(f, s->gateway, s->store_id);
     struct uplink_verdict verdict = {.retry_after_ms = -1};
+    int64_t now_ms = clock_mono_ms();
     s->type->judge(s->config->settings, &batch, reply, &verdict);
+    if (verdict.outcome == UPLINK_DELIVERED) {
+        giveway_answered(&s->giveway, f->lane == STORE_LANE_BACKFILL, batch.count,
+                         now_ms - f->sent_at_ms, now_ms);
+    }
     f->state = FLIGHT_READY;
     act(s, f, &verdict, reply->status != 0, reply->status == 413);
     free(verdict.rejected);

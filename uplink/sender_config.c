@@ -44,7 +44,7 @@ static const struct config_key keys[] = {
         .fallback = "4",
         .min = 1,
         .max = UPLINK_PARALLEL_MAX,
-        .help = "requests in flight, never two of one device",
+        .help = "requests in flight, never two of one device and lane",
     },
     {
         .name = "max_age",

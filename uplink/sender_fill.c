@@ -52,6 +52,22 @@ static bool full_out(const struct sender *s, enum store_lane lane)
     return false;
 }
 
+/* Backfill leaves a place for what is live, and the line, too, when that is about to be sent. */
+static bool gives_way(const struct sender *s, int64_t now_ms)
+{
+    if (!giveway_live(&s->giveway, now_ms)) {
+        return false;
+    }
+    size_t out = 0;
+    for (size_t i = 0; i < s->flight_count; i++) {
+        out += s->flights[i].state != FLIGHT_FREE && s->flights[i].lane == STORE_LANE_BACKFILL;
+    }
+    int64_t due_ms = lane_deadline(&s->lanes[STORE_LANE_LIVE], s->common->batch_interval_ms);
+    bool only_one = s->flight_count == 1;
+    return (!only_one && out + 1 >= s->flight_count) ||
+           giveway_waits(&s->giveway, now_ms, due_ms, only_one);
+}
+
 /* A backlog beside a live lane is always due; otherwise a batch is cut when full or old. */
 static enum lane_due due(struct sender *s, enum store_lane lane, int64_t now_ms)
 {
@@ -60,7 +76,8 @@ static enum lane_due due(struct sender *s, enum store_lane lane, int64_t now_ms)
     }
     uint64_t waiting = s->left[lane];
     if (s->split && lane == STORE_LANE_BACKFILL) {
-        return waiting > 0 && !s->lanes[lane].blocked ? LANE_DUE_TIME : LANE_NOT_DUE;
+        bool may = waiting > 0 && !s->lanes[lane].blocked && !gives_way(s, now_ms);
+        return may ? LANE_DUE_TIME : LANE_NOT_DUE;
     }
     return lane_due(&s->lanes[lane], now_ms, waiting, s->records_max, s->common->batch_interval_ms);
 }
@@ -77,9 +94,10 @@ static bool take(struct sender *s, struct flight *f, enum store_lane lane, enum 
 {
     int64_t max_age_ms = s->common->max_age_ms;
     int64_t expired = max_age_ms > 0 ? store_age_now_ms(s->store) - max_age_ms : INT64_MIN;
-    bool got = false;
-    int r = flight_take(f, s->store, s->reader, s->selector, lane, stream, s->records_max,
-                        s->part_max, expired, &got);
+    bool got = false, backfill = s->split && lane == STORE_LANE_BACKFILL;
+    size_t most = backfill ? giveway_records(&s->giveway, clock_mono_ms()) : s->records_max;
+    int r = flight_take(f, s->store, s->reader, s->selector, lane, stream, most, s->part_max,
+                        expired, &got);
     if (r < 0) {
         char words[100];
         snprintf(words, sizeof words, "reading the store: %s", strerror(-r));
@@ -103,7 +121,7 @@ static bool take_lane(struct sender *s, enum store_lane lane, enum lane_due why)
     return false;
 }
 
-void sender_fill(struct sender *s, int64_t now_ms)
+static void fill(struct sender *s, int64_t now_ms, unsigned lanes)
 {
     static const enum store_lane order[] = {STORE_LANE_LIVE, STORE_LANE_BACKFILL};
     bool looked = false;
@@ -115,7 +133,7 @@ void sender_fill(struct sender *s, int64_t now_ms)
         }
         bool took = false;
         for (size_t i = 0; i < ARRAY_SIZE(order) && !took; i++) {
-            if (!s->split && order[i] == STORE_LANE_LIVE) {
+            if ((lanes & 1u << order[i]) == 0) {
                 continue;
             }
             if (!looked) {
@@ -129,6 +147,19 @@ void sender_fill(struct sender *s, int64_t now_ms)
         if (!took) {
             return;
         }
+    }
+}
+
+void sender_fill(struct sender *s, int64_t now_ms)
+{
+    fill(s, now_ms,
+         s->split ? 1u << STORE_LANE_LIVE | 1u << STORE_LANE_BACKFILL : 1u << STORE_LANE_BACKFILL);
+}
+
+void sender_fill_live(struct sender *s, int64_t now_ms)
+{
+    if (s->split) {
+        fill(s, now_ms, 1u << STORE_LANE_LIVE);
     }
 }
 
@@ -152,6 +183,9 @@ int64_t sender_fill_deadline(struct sender *s, int64_t now_ms)
         at = sooner(at, now_ms + bucket_ms);
     } else if (due(s, STORE_LANE_BACKFILL, now_ms) != LANE_NOT_DUE) {
         at = now_ms; /* the bucket filled since sender_fill() found it empty */
+    }
+    if (s->split && giveway_until(&s->giveway, now_ms) != 0 && s->left[STORE_LANE_BACKFILL] > 0) {
+        at = sooner(at, giveway_until(&s->giveway, now_ms));
     }
     bool busy = sender_flights_in(s, FLIGHT_FREE) < s->flight_count;
     if (pace_circuit_open(&s->pace) && busy) {

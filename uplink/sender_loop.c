@@ -19,6 +19,9 @@ static void hear_store(struct sender *s, int64_t now_ms)
         store_reader_seen(s->reader);
         sender_look(s);
         lane_arrived(&s->lanes[s->split ? STORE_LANE_LIVE : STORE_LANE_BACKFILL], now_ms);
+        if (s->split && s->left[STORE_LANE_LIVE] > 0) {
+            giveway_arrived(&s->giveway, now_ms);
+        }
         s->lanes[STORE_LANE_BACKFILL].blocked = false;
     }
 }
@@ -54,19 +57,32 @@ static void send_flight(struct sender *s, struct flight *f)
         return;
     }
     f->state = FLIGHT_SENDING;
+    f->sent_at_ms = clock_mono_ms();
+    if (s->split && f->lane == STORE_LANE_LIVE) {
+        giveway_sent(&s->giveway, f->sent_at_ms);
+    }
     charge(s, f);
 }
 
-static void launch(struct sender *s, int64_t now_ms)
+static void launch_lane(struct sender *s, enum store_lane lane, int64_t now_ms)
 {
     for (size_t i = 0; i < s->flight_count; i++) {
         struct flight *f = &s->flights[i];
+        if (f->lane != lane) {
+            continue;
+        }
         /* Again while it becomes smaller: each round is one encoding that did not fit. */
         while (may_go(s, f, now_ms) &&
                pace_may_send(&s->pace, now_ms, sender_flights_in(s, FLIGHT_SENDING))) {
             send_flight(s, f);
         }
     }
+}
+
+static void launch(struct sender *s, int64_t now_ms)
+{
+    launch_lane(s, STORE_LANE_LIVE, now_ms);
+    launch_lane(s, STORE_LANE_BACKFILL, now_ms);
 }
 
 static int64_t sooner(int64_t a, int64_t b)
@@ -128,6 +144,7 @@ void *sender_loop(void *user)
     s->pace = (struct pace){0};
     s->part_max = s->part_limit;
     s->grown = s->rejects = 0;
+    giveway_init(&s->giveway, s->common->batch_interval_ms, s->records_max);
     bucket_init(&s->bucket, s->common->backfill_rate, now_ms);
     lane_init(&s->lanes[STORE_LANE_LIVE]);
     lane_init(&s->lanes[STORE_LANE_BACKFILL]);
@@ -138,6 +155,8 @@ void *sender_loop(void *user)
     while (!finished(s, now_ms)) {
         if (!stopping(s)) {
             hear_store(s, now_ms);
+            sender_fill_live(s, now_ms);
+            launch(s, now_ms);
             sender_fill(s, now_ms);
             launch(s, now_ms);
         }

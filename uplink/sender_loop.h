@@ -4,6 +4,7 @@
 #pragma once
 
 #include "uplink/flight.h"
+#include "uplink/giveway.h"
 #include "uplink/lane.h"
 #include "uplink/pace.h"
 #include "uplink/sender.h"
@@ -43,6 +44,7 @@ struct sender {
     struct lane lanes[STORE_LANES];
     struct pace pace;
     struct bucket bucket;
+    struct giveway giveway;
     struct store_backlog backlog;
     uint64_t left[STORE_LANES]; /* scans that are not in flight; estimated, but 0 is 0 */
     bool split;                 /* live and backfill lanes */
@@ -63,7 +65,8 @@ struct sender {
 /* The thread's function. */
 void *sender_loop(void *user);
 
-/* Fills free flights from the lanes that are due. sender_fill.c */
+/* Fills free flights from the live lane, or from the lanes that are due. sender_fill.c */
+void sender_fill_live(struct sender *s, int64_t now_ms);
 void sender_fill(struct sender *s, int64_t now_ms);
 /* The next time a lane is due, -1: none is foreseen. */
 int64_t sender_fill_deadline(struct sender *s, int64_t now_ms);

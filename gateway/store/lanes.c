@@ -37,12 +37,18 @@ enum store_lane lanes_of(const struct store_reader *reader, unsigned stream, uin
                : STORE_LANE_LIVE;
 }
 
-bool lanes_in_flight(const struct store_reader *reader, uint32_t device)
+/* What was taken from the live lane may have become backfill since (store_reader_split()): it holds
+ * both lanes up, so that each of them stays in order. */
+bool lanes_in_flight(const struct store_reader *reader, enum store_lane which, uint32_t device)
 {
     const struct reader_device *d = &reader->devices[device - 1];
-    for (unsigned s = 0; s < STREAM_COUNT; s++) {
-        if (d->flights[s] != NULL) {
-            return true;
+    for (unsigned l = 0; l < STORE_LANES; l++) {
+        for (unsigned s = 0; s < STREAM_COUNT; s++) {
+            const struct flight *f = d->flights[l][s];
+            if (f != NULL &&
+                (l == which || lanes_of(reader, s, device, f->items[0].seq) == which)) {
+                return true;
+            }
         }
     }
     return false;
@@ -50,10 +56,12 @@ bool lanes_in_flight(const struct store_reader *reader, uint32_t device)
 
 bool lanes_flies(const struct store_reader *reader, unsigned stream, uint32_t device, uint64_t seq)
 {
-    const struct flight *flight = reader->devices[device - 1].flights[stream];
-    for (size_t i = 0; flight != NULL && i < flight->count; i++) {
-        if (flight->items[i].seq == seq) {
-            return true;
+    for (unsigned l = 0; l < STORE_LANES; l++) {
+        const struct flight *flight = reader->devices[device - 1].flights[l][stream];
+        for (size_t i = 0; flight != NULL && i < flight->count; i++) {
+            if (flight->items[i].seq == seq) {
+                return true;
+            }
         }
     }
     return false;
@@ -244,11 +252,13 @@ static int load_block(struct store_reader *reader, enum store_lane which, uint64
 }
 
 /* Whether another block, which may be as large as blocks are, still fits. */
-static bool has_room(const struct store_reader *reader, const struct lane *lane)
+static bool has_room(const struct store_reader *reader, enum store_lane which)
 {
+    const struct lane *lane = &reader->lanes[which];
+    size_t kept = reader->split && which == STORE_LANE_BACKFILL ? READER_STAGE_LIVE : 0;
     size_t scans = lane->pass ? (size_t)LARGE_MEMORY_MAX : (size_t)WAL_MEMORY_MAX;
     size_t most = scans + scans / sizeof(struct scan) * sizeof(struct staged) / 8;
-    return lane->stages == 0 || reader->stage_bytes + most <= READER_STAGE_MAX;
+    return lane->stages == 0 || reader->stage_bytes + most + kept <= READER_STAGE_MAX;
 }
 
 /* The next block of the log up to `end`, or the pass that must come before it. */
@@ -300,7 +310,7 @@ int lanes_load(struct store_reader *reader, enum store_lane which)
     if (rc == 0 && lane->rewind) {
         lanes_rewind(reader, which);
     }
-    while (rc == 0 && has_room(reader, lane)) {
+    while (rc == 0 && has_room(reader, which)) {
         if (lane->pass) {
             rc = lanes_load_large(reader, which);
             continue;
@@ -418,7 +428,8 @@ void lanes_finish(struct store_reader *reader)
     }
     for (size_t d = 0; d < reader->device_count; d++) {
         for (unsigned s = 0; s < STREAM_COUNT; s++) {
-            free(reader->devices[d].flights[s]);
+            free(reader->devices[d].flights[STORE_LANE_LIVE][s]);
+            free(reader->devices[d].flights[STORE_LANE_BACKFILL][s]);
         }
     }
     free(reader->devices);

@@ -5,8 +5,9 @@
 
 #include "gateway/store/internal.h"
 
-/* Scan memory in all lanes together. A block is loaded where it fits, or its lane has nothing. */
-enum { READER_STAGE_MAX = 3 * 1024 * 1024 };
+/* Scan memory in all lanes together, some of it for the live one alone. A block is loaded where it
+ * fits, or its lane has nothing. */
+enum { READER_STAGE_MAX = 3 * 1024 * 1024, READER_STAGE_LIVE = 1024 * 1024 };
 
 /* A decoded block of which scans are still to be handed out. */
 struct stage {
@@ -30,7 +31,7 @@ struct flight_item {
     int overtaken; /* the fate the writer gave it meanwhile (`aside` not selected), -1: none */
 };
 
-struct flight { /* of one device and stream */
+struct flight { /* of one device and stream, taken from one lane */
     size_t count;
     struct flight_item items[];
 };
@@ -40,14 +41,12 @@ struct chain {
 };
 struct reader_device {
     struct chain chains[STORE_LANES][STREAM_COUNT];
-    struct flight *flights[STREAM_COUNT];
-    uint64_t looked[STORE_LANES][STREAM_COUNT];  /* everything up to this seq was staged, or is done
-                                                    with */
-    int64_t large_ms[STORE_LANES][STREAM_COUNT]; /* how far in time its large blocks were loaded in
-                                                    this pass; LARGE_PASS_DONE */
-    uint64_t boundary[STREAM_COUNT];             /* the last seq of the backfill lane, when split */
+    struct flight *flights[STORE_LANES][STREAM_COUNT]; /* by the lane they were taken from */
+    uint64_t looked[STORE_LANES][STREAM_COUNT];        /* up to this seq: staged, or done with */
+    /* How far in time its large blocks were loaded in this pass; LARGE_PASS_DONE. */
+    int64_t large_ms[STORE_LANES][STREAM_COUNT];
+    uint64_t boundary[STREAM_COUNT]; /* the last seq of the backfill lane, when split */
 };
-
 #define LARGE_PASS_DONE INT64_MAX
 
 /* A loaded block with scans that are staged or in flight. */
@@ -107,7 +106,8 @@ void lanes_close_one(struct store_reader *reader, uint64_t number);
 struct staged *lanes_pop(struct store_reader *reader, enum store_lane lane, enum stream stream,
                          uint32_t device);
 void lanes_release(struct store_reader *reader, enum store_lane lane, struct staged *staged);
-bool lanes_in_flight(const struct store_reader *reader, uint32_t device);
+/* Whether that lane has to wait for something of the device that is on its way. */
+bool lanes_in_flight(const struct store_reader *reader, enum store_lane lane, uint32_t device);
 /* A scan behind the others of its device; staged->number and so on are set. */
 void lanes_link(struct store_reader *reader, enum store_lane lane, struct staged *staged);
 bool lanes_flies(const struct store_reader *reader, unsigned stream, uint32_t device, uint64_t seq);

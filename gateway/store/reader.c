@@ -150,11 +150,13 @@ void reader_overtake(struct store_reader *reader, const struct wal_row *row, enu
     if (row->device > reader->device_count) {
         return;
     }
-    struct flight *flight = reader->devices[row->device - 1].flights[row->stream];
-    for (size_t i = 0; flight != NULL && i < flight->count; i++) {
-        if (flight->items[i].seq == row->seq) {
-            flight->items[i].overtaken = (int)fate;
-            flight->items[i].aside = aside;
+    for (unsigned l = 0; l < STORE_LANES; l++) {
+        struct flight *flight = reader->devices[row->device - 1].flights[l][row->stream];
+        for (size_t i = 0; flight != NULL && i < flight->count; i++) {
+            if (flight->items[i].seq == row->seq) {
+                flight->items[i].overtaken = (int)fate;
+                flight->items[i].aside = aside;
+            }
         }
     }
 }
@@ -258,7 +260,7 @@ static int take_device(struct store_reader *reader, enum store_lane lane, enum s
                                                 .readings = staged->scan->count,
                                                 .overtaken = -1};
     }
-    reader->devices[device - 1].flights[stream] = flight;
+    reader->devices[device - 1].flights[lane][stream] = flight;
     return rc;
 }
 
@@ -275,7 +277,7 @@ static int take_devices(struct store_reader *reader, enum store_lane lane, enum 
          i++) {
         uint32_t device = *rotor % count + 1;
         if (reader->devices[device - 1].chains[lane][stream].first != NULL &&
-            !lanes_in_flight(reader, device)) {
+            !lanes_in_flight(reader, lane, device)) {
             rc = take_device(reader, lane, stream, device, max_scans, max_bytes, taking);
         }
         *rotor = device;
@@ -347,41 +349,44 @@ int store_reader_take(struct store_reader *reader, enum store_lane lane, enum st
     return 0;
 }
 
-/* The items of a flight within first..last are [*ret_from, *ret_to). */
-static struct flight *find_flight(struct store_reader *reader, unsigned stream, uint32_t device,
-                                  uint64_t first, uint64_t last, size_t *ret_from, size_t *ret_to)
+/* The items of a flight within first..last are [*ret_from, *ret_to). Its pointer is where the
+ * reader keeps it. */
+static struct flight **find_flight(struct store_reader *reader, unsigned stream, uint32_t device,
+                                   uint64_t first, uint64_t last, size_t *ret_from, size_t *ret_to)
 {
     if (stream >= STREAM_COUNT || device == 0 || device > reader->device_count) {
         return NULL;
     }
-    struct flight *flight = reader->devices[device - 1].flights[stream];
-    if (flight == NULL) {
-        return NULL;
+    for (unsigned l = 0; l < STORE_LANES; l++) {
+        struct flight **at = &reader->devices[device - 1].flights[l][stream];
+        const struct flight *flight = *at;
+        size_t from = 0;
+        while (flight != NULL && from < flight->count && flight->items[from].seq < first) {
+            from++;
+        }
+        size_t to = from;
+        while (flight != NULL && to < flight->count && flight->items[to].seq <= last) {
+            to++;
+        }
+        if (from < to) {
+            *ret_from = from;
+            *ret_to = to;
+            return at;
+        }
     }
-    size_t from = 0;
-    while (from < flight->count && flight->items[from].seq < first) {
-        from++;
-    }
-    size_t to = from;
-    while (to < flight->count && flight->items[to].seq <= last) {
-        to++;
-    }
-    *ret_from = from;
-    *ret_to = to;
-    return from == to ? NULL : flight;
+    return NULL;
 }
 
 /* Takes items out of a flight; the last one frees it. Under the lock. */
-static void land(struct store_reader *reader, unsigned stream, uint32_t device, size_t from,
-                 size_t to)
+static void land(struct flight **at, size_t from, size_t to)
 {
-    struct flight *flight = reader->devices[device - 1].flights[stream];
+    struct flight *flight = *at;
     memmove(&flight->items[from], &flight->items[to],
             (flight->count - to) * sizeof(flight->items[0]));
     flight->count -= to - from;
     if (flight->count == 0) {
         free(flight);
-        reader->devices[device - 1].flights[stream] = NULL;
+        *at = NULL;
     }
 }
 
@@ -454,11 +459,12 @@ int store_reader_settle(struct store_reader *reader, const struct store_settleme
         return -EIO;
     }
     size_t from, to;
-    struct flight *flight = find_flight(reader, settlement->stream, settlement->device,
-                                        settlement->first_seq, settlement->last_seq, &from, &to);
-    if (flight == NULL) {
+    struct flight **at = find_flight(reader, settlement->stream, settlement->device,
+                                     settlement->first_seq, settlement->last_seq, &from, &to);
+    if (at == NULL) {
         return -ENOENT;
     }
+    const struct flight *flight = *at;
     uint64_t readings = 0, told = 0;
     for (size_t i = from; i < to; i++) {
         readings += flight->items[i].readings;
@@ -473,7 +479,7 @@ int store_reader_settle(struct store_reader *reader, const struct store_settleme
     int rc = settle_items(reader, settlement, flight->items + from, to - from);
     if (rc == 0) {
         close_items(reader, settlement, flight->items + from, to - from);
-        land(reader, settlement->stream, settlement->device, from, to);
+        land(at, from, to);
         if (store->state.uplinks[reader->uplink].name != NULL) {
             store->state.uplinks[reader->uplink].floor = lanes_floor(reader);
         }
@@ -487,15 +493,15 @@ void store_reader_return(struct store_reader *reader, enum stream stream, uint32
                          uint64_t first_seq, uint64_t last_seq)
 {
     size_t from, to;
-    struct flight *flight = find_flight(reader, stream, device, first_seq, last_seq, &from, &to);
-    if (flight == NULL) {
+    struct flight **at = find_flight(reader, stream, device, first_seq, last_seq, &from, &to);
+    if (at == NULL) {
         return;
     }
     for (size_t i = from; i < to; i++) {
-        reader->lanes[lanes_of(reader, stream, device, flight->items[i].seq)].rewind = true;
+        reader->lanes[lanes_of(reader, stream, device, (*at)->items[i].seq)].rewind = true;
     }
     store_lock(reader->store);
-    land(reader, stream, device, from, to);
+    land(at, from, to);
     store_unlock(reader->store);
 }
 

@@ -45,10 +45,10 @@ int store_reader_eventfd(struct store_reader *reader);
 void store_reader_seen(struct store_reader *reader);
 
 /* The next scans of that lane and stream, at most max_scans and about max_bytes of scan memory,
- * in device order (all of one device together, in seq order), from devices that have nothing in
- * flight with this reader. They are now in flight. ret_scans points into ret_arena, both are the
- * caller's. 0 scans: nothing at present. -EBADMSG: a damaged block was counted and passed over,
- * call again. */
+ * in device order (all of one device together, in seq order), from devices that have nothing of
+ * that lane in flight with this reader. They are now in flight. ret_scans points into ret_arena,
+ * both are the caller's. 0 scans: nothing at present. -EBADMSG: a damaged block was counted and
+ * passed over, call again. */
 must_check int store_reader_take(struct store_reader *reader, enum store_lane lane,
                                  enum stream stream, size_t max_scans, size_t max_bytes,
                                  struct buffer *ret_arena, const struct scan ***ret_scans,

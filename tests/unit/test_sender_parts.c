@@ -1,4 +1,5 @@
 /* The parts of a sender that only count and compare: pauses, circuit, bucket, lanes, selection. */
+#include "uplink/giveway.h"
 #include "uplink/lane.h"
 #include "uplink/pace.h"
 #include "uplink/selector.h"
@@ -154,8 +155,17 @@ static void test_lane_of_busy_devices_asks_again(void **state)
     assert_int_equal(lane_due(&l, 9000, 100, 500, 1000), LANE_DUE_TIME);
     /* Once: else small batches would chase each other where answers take long. */
     lane_emptied(&l, LANE_DUE_TIME, false);
+    lane_answered(&l, 9500, false, 10, 1000); /* what is left has waited since its arrival */
+    assert_int_equal(lane_due(&l, 9500, 10, 500, 1000), LANE_DUE_TIME);
+    lane_emptied(&l, LANE_DUE_TIME, false);
+    l.since_ms = 8000;
+    lane_arrived(&l, 9400); /* just before the cut, and kept from it by its device */
+    lane_emptied(&l, LANE_DUE_TIME, false);
     lane_answered(&l, 9500, false, 10, 1000);
     assert_int_equal(lane_due(&l, 9500, 10, 500, 1000), LANE_NOT_DUE);
+    assert_int_equal(lane_deadline(&l, 1000), 10400);
+    lane_init(&l);
+    lane_answered(&l, 9500, false, 10, 1000);
     assert_int_equal(lane_deadline(&l, 1000), 10500);
     lane_init(&l);
     lane_answered(&l, 9500, true, 0, 1000);
@@ -201,6 +211,103 @@ static void test_selection_by_globs(void **state)
     free(scan);
 }
 
+/* -- backfill gives way -- */
+
+/* A thin line: a live request takes 120 ms, backfill a millisecond a record and the way. */
+static int64_t drain_one(struct giveway *g, int64_t now_ms)
+{
+    size_t records = giveway_records(g, now_ms);
+    int64_t took_ms = 100 + 3 * (int64_t)records;
+    giveway_arrived(g, now_ms);
+    giveway_answered(g, true, records, took_ms, now_ms);
+    return took_ms;
+}
+
+static void test_backfill_shrinks_to_the_line(void **state)
+{
+    (void)state;
+    struct giveway g;
+    giveway_init(&g, 1000, 500);
+    giveway_arrived(&g, 0);
+    giveway_answered(&g, false, 50, 120, 0);
+    for (int64_t t = 0; t < 50; t++) {
+        drain_one(&g, t * 100);
+    }
+    /* What a live request takes, half of it, and a sixteenth of batch_interval. */
+    int64_t took_ms = drain_one(&g, 5000);
+    assert_in_range(took_ms, (120 * 3 / 2 + 62) * 3 / 4, 120 * 3 / 2 + 62);
+    /* Answers to larger ones that were on their way when it shrank change nothing. */
+    size_t records = giveway_records(&g, 5000);
+    giveway_answered(&g, true, records + 1, 5000, 5000);
+    assert_int_equal(giveway_records(&g, 5000), records);
+    /* A line that is never quick enough: small, but not nothing. */
+    for (int i = 0; i < 50; i++) {
+        giveway_answered(&g, true, giveway_records(&g, 5000), 5000, 5000);
+    }
+    assert_int_equal(giveway_records(&g, 5000), GIVEWAY_RECORDS_LEAST);
+}
+
+static void test_backfill_grows_again(void **state)
+{
+    (void)state;
+    struct giveway g;
+    giveway_init(&g, 1000, 500);
+    giveway_arrived(&g, 0);
+    giveway_answered(&g, false, 50, 120, 0);
+    for (int i = 0; i < 40; i++) {
+        giveway_answered(&g, true, giveway_records(&g, 0), 5000, 0);
+    }
+    for (int i = 0; i < 100; i++) {
+        giveway_answered(&g, true, giveway_records(&g, 0), 130, 0);
+    }
+    assert_int_equal(giveway_records(&g, 0), 500);
+    /* With nothing new to send there is nobody to give way to. */
+    giveway_answered(&g, true, 500, 5000, 0);
+    assert_in_range(giveway_records(&g, 0), 1, 499);
+    assert_true(giveway_live(&g, 2 * 1000 + GIVEWAY_LIVE_MS));
+    assert_int_equal(giveway_records(&g, 2 * 1000 + GIVEWAY_LIVE_MS + 1), 500);
+    assert_false(giveway_live(&g, 2 * 1000 + GIVEWAY_LIVE_MS + 1));
+}
+
+static void test_backfill_waits_for_what_is_due(void **state)
+{
+    (void)state;
+    struct giveway g;
+    giveway_init(&g, 1000, 500);
+    assert_false(giveway_waits(&g, 900, 1000, false)); /* nothing is known of the line */
+    giveway_answered(&g, false, 50, 100, 0);
+    giveway_answered(&g, true, 100, 200, 0);
+    assert_false(giveway_waits(&g, 900, -1, false));
+    assert_false(giveway_waits(&g, 849, 1000, false));
+    assert_true(giveway_waits(&g, 850, 1000, false)); /* 200 less half of 100 before it is due */
+    assert_false(giveway_waits(&g, 799, 1000, true));
+    assert_true(giveway_waits(&g, 800, 1000, true));
+    giveway_answered(&g, true, 100, 60000, 0);
+    assert_false(giveway_waits(&g, 499, 1000, true)); /* never more than half of the time */
+    assert_true(giveway_waits(&g, 500, 1000, true));
+
+    giveway_sent(&g, 2000);
+    assert_int_equal(giveway_until(&g, 2000), 2050);
+    assert_true(giveway_waits(&g, 2049, -1, false));
+    assert_false(giveway_waits(&g, 2050, -1, false));
+    assert_int_equal(giveway_until(&g, 2050), 0);
+}
+
+static void test_a_quick_answer_is_forgotten_in_time(void **state)
+{
+    (void)state;
+    struct giveway g;
+    giveway_init(&g, 1000, 500);
+    giveway_answered(&g, false, 50, 10, 0);
+    giveway_sent(&g, 0);
+    assert_int_equal(giveway_until(&g, 0), 5);
+    for (int64_t t = 0; t <= 2 * GIVEWAY_WINDOW_MS + 2; t += GIVEWAY_WINDOW_MS + 1) {
+        giveway_answered(&g, false, 50, 80, t); /* another way, and a longer one */
+    }
+    giveway_sent(&g, 100000);
+    assert_int_equal(giveway_until(&g, 100000), 100040);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +319,10 @@ int main(void)
         cmocka_unit_test(test_bucket_keeps_to_its_rate),
         cmocka_unit_test(test_lane_waits_for_count_or_age),
         cmocka_unit_test(test_lane_of_busy_devices_asks_again),
+        cmocka_unit_test(test_backfill_shrinks_to_the_line),
+        cmocka_unit_test(test_backfill_grows_again),
+        cmocka_unit_test(test_backfill_waits_for_what_is_due),
+        cmocka_unit_test(test_a_quick_answer_is_forgotten_in_time),
         cmocka_unit_test(test_selection_by_globs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
