@@ -21,7 +21,7 @@ struct labels {
 };
 
 /* The time of a row where rows are known by their time: nanoseconds, whose last six digits are the
- * seq's. Two scans of one millisecond are two rows, and a repeat is the same one. */
+ * seq's, from behind. Two scans of one millisecond are two rows, and a repeat is the same one. */
 int64_t labels_time_ns(const struct scan *scan);
 
 /* Texts belong to batch, record and labels; finish it. */
