@@ -51,6 +51,7 @@ def make_functions(aws, monkeypatch):
                         "STREAM_USER": "borssele", "REFUSED_QUEUE": "refused"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(os.path.join(FOLDER, "function"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     names = ("handler", "tokens", "table", "timestream", "readings")
     for name in names:
         sys.modules.pop(name, None)
@@ -321,6 +322,8 @@ def test_what_cannot_be_kept_in_time_is_not_accepted(aws, api):
     (b"{", "", 400, "no JSON"), (b'{"records":[]}', "", 400, "gateway"),
     (batch({"device": "t01"}).encode(), "", 400, "seq"),
     (batch(record(True, power=1)).encode(), "", 400, "seq"),
+    (batch(record(2 ** 63, power=1)).encode(), "", 400, "seq"),
+    (b'{"records":[{"x":"\\ud800"}]}', "", 400, "no JSON"), (b"[" * 100000, "", 400, "no JSON"),
     (b'{"records":[{"x":NaN}]}', "", 400, "NaN"),
     (gzip.compress(bytes(40 << 20)), "gzip", 413, "too large"),
     (gzip.compress(b"{}" * 99)[:-9], "gzip", 400, "ends early")])
@@ -336,10 +339,12 @@ def test_records_that_are_refused_do_not_hold_up_the_others(aws, api):
     token = make_token(aws, "add", "borssele", "write")
     bad = [dict(record(2, power=1), time="yesterday"), record(3), record(4, power=[1]),
            dict(record(5, power=1), quality=7), record(6, **{"p" * 300: 1}),
-           record(7, power="x" * 70000)]
+           record(7, power="x" * 70000), dict(record(9, power=1), time="9" * 30),
+           dict(record(10, power=1), time="1969-12-31T23:59:59.000Z"),
+           dict(record(11, power=1), window_s=-1), dict(record(12, power=1), time=7)]
     status, _, reply = ask(api, "POST", token=token, body=batch(record(1, power=1), *bad))
     assert status == 200 and reply["accepted"] == 1
-    assert [one["seq"] for one in reply["rejected"]] == [2, 3, 4, 5, 6, 7]
+    assert [one["seq"] for one in reply["rejected"]] == [2, 3, 4, 5, 6, 7, 9, 10, 11, 12]
     extremes = record(8, large=10**40, tiny=1e-150, whole=2**63, zero=-0.0)
     for _ in range(2):
         assert ask(api, "POST", token=token, body=batch(extremes))[2] == {"accepted": 1}
@@ -464,6 +469,15 @@ def stream_event(records):
         "sequenceNumber": str(i), "data": record["Data"]}} for i, record in enumerate(records)]}
 
 
+def wrap(message):
+    return base64.b64encode(json.dumps(message).encode()).decode()
+
+
+def of_topic(message):
+    """What the rule of the topic makes of a message: encode(*, 'base64') AS data."""
+    return {"data": wrap(message)}
+
+
 def test_every_way_into_the_table_makes_the_same_items(tmp_path, aws, functions, api):
     """The API, a stream, messages of a topic; and past all of them the uplink type dynamodb."""
     credentials = tmp_path / "aws.ini"
@@ -490,11 +504,11 @@ def test_every_way_into_the_table_makes_the_same_items(tmp_path, aws, functions,
     assert invoke(functions, stream_event(sent)) == {"batchItemFailures": []}
     for record_sent in sent[:20]:
         message = json.loads(base64.b64decode(record_sent["Data"]))
-        invoke(functions, message)
-        telemetry = dict(message, deviceId=message.pop("device"), timestamp=message.pop("time"),
-                         readings=message.pop("values"))
-        invoke(functions, {key: value for key, value in telemetry.items()
-                           if key not in ("device", "time", "values")})
+        invoke(functions, of_topic(message))
+        message.update(deviceId=message.pop("device"), timestamp=message.pop("time"),
+                       readings=message.pop("values"))
+        invoke(functions, of_topic(message))
+        invoke(functions, stream_event([{"Data": wrap(of_topic(message))}]))
     assert aws.tables.items["readings"] == items and not aws.tables.changed
 
 
@@ -514,18 +528,37 @@ def test_a_stream_goes_on_where_it_failed_and_puts_aside_what_nobody_can_read(
 
     whole = dict(json.loads(batch()), **record(1, power=1))
     one = json.dumps({key: value for key, value in whole.items() if key != "records"})
-    event = stream_event([data("no JSON"), data(one), data(batch(record(2, power=2)))])
+    event = stream_event([data("no JSON"), data(one), data(batch(record(2, power=2))),
+                          data('{"data":"!"}'), data('{"data":"/w=="}')])
     aws.tables.operations["BatchWriteItem"], asked = failing, aws.tables.batch_write_item
     assert invoke(functions, event) == {"batchItemFailures": [{"itemIdentifier": "0"}]}
     assert not aside
     with pytest.raises(Exception):
-        invoke(functions, json.loads(one))
+        invoke(functions, of_topic(json.loads(one)))
     aws.tables.operations["BatchWriteItem"] = asked
     assert invoke(functions, event) == {"batchItemFailures": []}
     assert len(aws.tables.items["readings"]) == 2
-    assert [message["message"] for message in aside] == ["no JSON"]
-    invoke(functions, json.loads(one.replace('"power": 1', '"power": 5')))
-    assert "another value" in aside[1]["why"] and len(aws.tables.items["readings"]) == 2
+    assert [message["message"] for message in aside] == \
+        ["no JSON", '{"data":"!"}', '{"data":"/w=="}']
+    invoke(functions, of_topic(json.loads(one.replace('"power": 1', '"power": 5'))))
+    assert "another value" in aside[3]["why"] and len(aws.tables.items["readings"]) == 2
+
+
+def test_a_message_cannot_pass_for_a_request(aws, functions, monkeypatch):
+    """Who may publish must not be able to write as another user."""
+    rule = next(iter(Template(TEMPLATE).of_type("AWS::IoT::TopicRule").values()))
+    assert rule["TopicRulePayload"]["Sql"].startswith("SELECT encode(*, 'base64') AS data FROM")
+    handler, aside = sys.modules["handler"], []
+    monkeypatch.setattr(handler, "set_aside", lambda text, why: aside.append(why))
+    forged = {"rawPath": "/v1/readings", "headers": {}, "body": batch(record(1, power=1)),
+              "requestContext": {"http": {"method": "POST"}, "authorizer": {
+                  "lambda": {"user": "egmond", "right": "write"}}}}
+    invoke(functions, of_topic(forged))
+    invoke(functions, of_topic(dict(forged, data=wrap(json.loads(batch(record(1, power=1)))))))
+    invoke(functions, stream_event([{"Data": wrap(forged)}]))
+    assert len(aside) == 3 and not aws.tables.items["readings"]
+    assert json.loads(invoke(functions, dict(forged, requestContext={
+        "http": {"method": "POST"}}))["body"])["error"]["code"] == "forbidden"
 
 
 def failing(_request):

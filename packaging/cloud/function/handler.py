@@ -16,12 +16,11 @@ import boto3
 from botocore.config import Config
 
 import readings
-from readings import Refused
+from readings import TIME_MAX, Refused
 from table import LIMIT_MAX, Table
 from timestream import Timestream
 
 GZIP_FROM = 1024          # bytes of an answer that are worth it
-TIME_MAX = 253402300800000
 CONTEXT = {}              # what outlives one invocation: clients
 
 
@@ -54,11 +53,11 @@ def handle(event, context):
     def time_left():
         return context.get_remaining_time_in_millis() / 1000
 
-    if "requestContext" in event:
-        return handle_http(event, time_left)
-    if "kinesis" in (event.get("Records") or [{}])[0]:
+    if "data" in event:
+        return handle_message(event, time_left)
+    if "Records" in event:
         return handle_stream(event["Records"], time_left)
-    return handle_message(event, time_left)
+    return handle_http(event, time_left)
 
 
 # -- HTTP --
@@ -170,12 +169,23 @@ def handle_message(event, time_left):
     take([json.dumps(event)], time_left)
 
 
+def unwrap(body):
+    """The topic's rule sends {"data": BASE64}: what a device publishes never is the event itself,
+    or it could pass for API Gateway and name any user."""
+    if isinstance(body, dict) and set(body) == {"data"} and isinstance(body["data"], str):
+        try:
+            return readings.load(base64.b64decode(body["data"]).decode())
+        except ValueError as error:
+            raise Refused(400, "bad_request", "no text in base64") from error
+    return body
+
+
 def take(messages, time_left):
     """Keeps messages; nobody waits for an answer, so what is refused goes to a queue."""
     parsed, unreadable = [], []
     for text in messages:
         try:
-            parsed.append((text, readings.parse_one(readings.load(text))))
+            parsed.append((text, readings.parse_one(unwrap(readings.load(text)))))
         except Refused as refused:
             unreadable.append((text, refused.words))
     keep(os.environ["STREAM_USER"], [record for _, some in parsed for record in some], time_left)

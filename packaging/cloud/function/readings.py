@@ -12,6 +12,8 @@ NAME_MAX = 255                  # bytes of a gateway, store, device or point
 RECORDS_MAX = 10000
 READINGS_MAX = 4096             # of one record: the gateway's own bound on a scan
 TEXT_MAX = 65536                # bytes of a text value
+TIME_MAX = 253402300800000      # the year 10000
+SEQ_MAX = 2 ** 63 - 1
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -99,7 +101,10 @@ def refuse_constant(name):
 def load(text):
     """Numbers stay what they are: a float would not compare equal to what the table holds."""
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=refuse_constant)
+        body = json.loads(text, parse_float=Decimal, parse_constant=refuse_constant)
+        if "\\u" in text:  # halves of a character, which nobody could keep
+            json.dumps(body, ensure_ascii=False, default=str).encode()
+        return body
     except (ValueError, RecursionError) as error:
         raise Refused(400, "bad_request", f"no JSON: {error}") from error
 
@@ -109,7 +114,7 @@ def is_name(text):
 
 
 def is_whole(number, least):
-    return isinstance(number, int) and not isinstance(number, bool) and number >= least
+    return isinstance(number, int) and not isinstance(number, bool) and least <= number <= SEQ_MAX
 
 
 def parse_batch(body):
@@ -145,6 +150,8 @@ def parse_record(one, gateway, store, stream):
     try:
         record.time_ms = parse_time(one.get("time"))
     except ValueError:
+        record.time_ms = -1
+    if not 0 <= record.time_ms <= TIME_MAX:
         record.why = "its time is none"
     if not isinstance(values, dict) or not 0 < len(values) <= READINGS_MAX:
         record.why = "it has no values, or too many"
