@@ -47,7 +47,7 @@ const char *ext4_prepare(struct ext4 *ext4, const char *plugin)
         return "nbdkit, nbdfuse or mkfs.ext4 is missing";
     }
     if (access("/dev/fuse", R_OK | W_OK) < 0) {
-        return "there is no /dev/fuse";
+        return "/dev/fuse is not there, or not for this user";
     }
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
         return "nothing may be mounted here";

@@ -29,7 +29,7 @@ struct store_settings life_settings(enum life life)
     struct store_settings settings = load_settings(when_full);
     if (life == LIFE_MOVES) {
         settings.keep_ms = KEEP_S * 1000;
-        settings.max_size_bytes *= 4; /* all of it fits */
+        settings.max_size_bytes *= 2; /* all of it fits, and an eighth of it is flushed */
     }
     return settings;
 }
@@ -127,7 +127,8 @@ static int main_phase(struct load *load, enum life life, unsigned rounds)
         rc = rc < 0 ? rc : reopen(load);
         return rc < 0 ? rc : phase(load, rounds, 2, TRUTH_POINTS, 1);
     case LIFE_MOVES:
-        rc = move_ranges(load, 2 * rounds);
+        rc = phase(load, rounds, 3, TRUTH_POINTS, 0); /* so that there are large blocks */
+        rc = rc < 0 ? rc : move_ranges(load, 2 * rounds);
         rc = rc < 0 ? rc : reopen(load);
         return rc < 0 ? rc : move_ranges(load, rounds);
     default:
