@@ -159,7 +159,9 @@ int remote_order(struct remote *remote, const struct write_command *command, uin
         refuse(order, command, 422, "too_far",
                "expires lies further ahead than `write_expiry` allows");
     } else {
-        remote->host.write(remote->host.user, command, on_done, order);
+        struct write_command marked = *command;
+        marked.afar = true;
+        remote->host.write(remote->host.user, &marked, on_done, order);
     }
     return 0;
 }

@@ -42,13 +42,24 @@ const struct write_entry *write_memory_standing(const struct write_memory *memor
     return NULL;
 }
 
-static bool has_room_to_stand(const struct write_memory *memory)
+static bool is_standing(const struct write_record *record)
+{
+    return record->standing;
+}
+
+static bool is_afar(const struct write_record *record)
+{
+    return record->afar;
+}
+
+static size_t count_those(const struct write_memory *memory,
+                          bool (*is)(const struct write_record *record))
 {
     size_t n = 0;
     for (size_t i = 0; i < memory->count; i++) {
-        n += memory->entries[i].record->standing;
+        n += is(memory->entries[i].record);
     }
-    return n < WRITES_STANDING;
+    return n;
 }
 
 const struct write_entry *write_memory_number(const struct write_memory *memory, uint64_t number)
@@ -77,19 +88,26 @@ void write_memory_forget(struct write_memory *memory, uint64_t number)
     }
 }
 
-/* Of the closed ones the oldest, when it is old enough; a clock that was set makes it old, too. */
-static int make_room(struct write_memory *memory, int64_t now_ms, uint64_t *ret_forgotten)
+static bool may_go(const struct write_record *record, bool afar_only)
 {
+    return record->status != 0 && !record->standing && (record->afar || !afar_only);
+}
+
+/* Of the closed ones the oldest, when it is old enough; a clock that was set makes it old, too. */
+static int make_room(struct write_memory *memory, const struct write_record *record,
+                     uint64_t *ret_forgotten)
+{
+    bool crowded = record->afar && count_those(memory, is_afar) >= WRITES_AFAR;
     *ret_forgotten = 0;
-    if (memory->count < WRITES_REMEMBERED) {
+    if (memory->count < WRITES_REMEMBERED && !crowded) {
         return 0;
     }
     size_t i = 0;
-    while (i < memory->count &&
-           (memory->entries[i].record->status == 0 || memory->entries[i].record->standing)) {
+    while (i < memory->count && !may_go(memory->entries[i].record, crowded)) {
         i++;
     }
-    if (i == memory->count || llabs(now_ms - memory->entries[i].record->time_ms) < WRITES_KEPT_MS) {
+    if (i == memory->count ||
+        llabs(record->time_ms - memory->entries[i].record->time_ms) < WRITES_KEPT_MS) {
         return -EBUSY;
     }
     *ret_forgotten = memory->entries[i].number;
@@ -112,10 +130,10 @@ static int append(struct write_memory *memory, uint64_t number, const struct wri
 int write_memory_add(struct write_memory *memory, const struct write_record *record,
                      uint64_t *ret_number, uint64_t *ret_forgotten)
 {
-    if (record->standing && !has_room_to_stand(memory)) {
+    if (record->standing && count_those(memory, is_standing) >= WRITES_STANDING) {
         return -EBUSY;
     }
-    int r = make_room(memory, record->time_ms, ret_forgotten);
+    int r = make_room(memory, record, ret_forgotten);
     uint64_t number = memory->next;
     r = r < 0 ? r : append(memory, number, record);
     if (r == 0) {

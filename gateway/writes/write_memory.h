@@ -2,13 +2,15 @@
  *
  * No locking of its own: its owner's lock. Bounded: an id that a client chose is known for at least
  * WRITES_KEPT_MS; when WRITES_REMEMBERED of them are younger than that, the next is refused. A
- * standing command is known until its next one came, and there are at most WRITES_STANDING. */
+ * standing command is known until its next one came, and there are at most WRITES_STANDING. Those
+ * from afar are at most WRITES_AFAR, so that no flood of them keeps the technician out. */
 #pragma once
 
 #include "gateway/writes/write_record.h"
 
 enum {
     WRITES_REMEMBERED = 2048,
+    WRITES_AFAR = 1536,
     WRITES_STANDING = 512,
     WRITES_KEPT_MS = 600 * 1000,
     WRITES_PACED = 4096

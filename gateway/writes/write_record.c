@@ -5,6 +5,7 @@
 
 /* 1: without the two fields of standing commands. */
 enum { VERSION = 2 };
+enum { STANDING = 1, AFAR = 2 }; /* flags */
 
 static void add_text(struct buffer *b, const char *text)
 {
@@ -25,7 +26,8 @@ void write_record_encode(const struct write_record *record, struct buffer *ret_b
     add_text(ret_bytes, record->who);
     add_text(ret_bytes, record->value);
     add_text(ret_bytes, record->body);
-    buffer_add_byte(ret_bytes, record->standing);
+    buffer_add_byte(ret_bytes,
+                    (uint8_t)((record->standing ? STANDING : 0) | (record->afar ? AFAR : 0)));
     buffer_add_zigzag(ret_bytes, record->order);
 }
 
@@ -60,7 +62,9 @@ int write_record_decode(const void *bytes, size_t len, struct write_record *ret_
     take_text(&c, ret_record->who, WRITE_NAME_MAX);
     take_text(&c, ret_record->value, WRITE_VALUE_MAX);
     take_text(&c, ret_record->body, WRITE_BODY_MAX);
-    ret_record->standing = version > 1 && cursor_take_byte(&c) != 0;
+    uint8_t flags = version > 1 ? cursor_take_byte(&c) : 0;
+    ret_record->standing = (flags & STANDING) != 0;
+    ret_record->afar = (flags & AFAR) != 0;
     ret_record->order = version > 1 ? cursor_take_zigzag(&c) : 0;
     return c.failed || c.at != c.end || status >= 1000 ? -EBADMSG : 0;
 }

@@ -18,6 +18,7 @@ struct write_record {
     int status;      /* the HTTP status it was answered with; 0: open */
     bool chosen;     /* the id is the client's: a repeat may come */
     bool standing;   /* the last word of `who` on this point: kept until the next one (chosen) */
+    bool afar;       /* it came through an uplink */
     int64_t order;   /* of standing ones: a later word has a higher number */
     char id[WRITE_ID_MAX + 1];
     char device[WRITE_NAME_MAX + 1], point[WRITE_NAME_MAX + 1], who[WRITE_NAME_MAX + 1];

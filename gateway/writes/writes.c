@@ -379,6 +379,7 @@ static bool take_command(struct job *job, const struct write_command *command,
     uint64_t random[2];
     record->chosen = command->id != NULL;
     record->standing = command->standing;
+    record->afar = command->afar;
     record->order = command->order;
     record->time_ms = clock_wall_ms();
     if (command->id == NULL) {

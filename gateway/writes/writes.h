@@ -46,6 +46,7 @@ struct write_command {
     /* The last word of `who` on this point, whatever it said before: an id that came before is
      * never executed again, a lower order than the last one's neither. Needs an id. */
     bool standing;
+    bool afar; /* it came through an uplink */
     int64_t order;
 };
 

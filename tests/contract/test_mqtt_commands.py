@@ -97,6 +97,12 @@ def memory(gateway):
         return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) * 1024
 
 
+def sanitized(gateway):
+    """Such a build keeps what was freed."""
+    with open(f"/proc/{gateway.process.popen.pid}/maps", encoding="utf-8") as file:
+        return "libasan" in file.read()
+
+
 def connected(gateway, operator):
     """Started, and its subscription has reached the broker: it answers."""
     gateway.start()
@@ -189,7 +195,7 @@ def test_hostile_payloads_and_floods_are_bounded(tmp_path):
     codes = {r.get("error", {}).get("code") for r in operator.replies()}
     assert codes <= {None, "bad_request", "too_long", "busy"}, codes
     assert gateway.json("read", "t01", "pitch_sp")["points"][0]["value"] == 7
-    assert memory(gateway) < before + 16e6
+    assert memory(gateway) < before + 16e6 or sanitized(gateway)
     ledger = gateway.ledger()
     assert ledger["dead"] == 0 and ledger["delivered"] > 0
 

@@ -122,10 +122,10 @@ def test_off_by_default(tmp_path):
     service.wait("online", "devices", "t01", "state")
     service.desire(t01__pitch_sp=1)
     wait_outcome(service, "refused", "off")
+    gets = service.gets
     gateway.set("uplink mq", shadow="reported", writes="allow", write_points="*")
     gateway.reload()
     service.desire(t01__pitch_sp=2)
-    gets = service.gets
     wait_for(lambda: service.gets > gets, 20, "a new get")
     time.sleep(1.5)
     assert value(gateway) == 0 and "write-intent" not in gateway.process.log()

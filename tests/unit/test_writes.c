@@ -404,7 +404,7 @@ static void test_a_record_and_back(void **state)
 {
     (void)state;
     struct write_record record = {.time_ms = -5, .status = 504, .chosen = true, .order = -7}, back;
-    record.standing = true;
+    record.standing = record.afar = true;
     memset(record.id, 'i', WRITE_ID_MAX);
     memset(record.body, 'b', WRITE_BODY_MAX);
     snprintf(record.device, sizeof record.device, "t01");
@@ -417,7 +417,7 @@ static void test_a_record_and_back(void **state)
     assert_string_equal(back.body, record.body);
     assert_true(back.time_ms == -5 && back.status == 504 && back.chosen);
     assert_true(write_record_same(&record, &back) && write_record_rivals(&record, &back));
-    assert_true(back.standing && back.order == -7);
+    assert_true(back.standing && back.afar && back.order == -7);
     /* As the first version wrote it. */
     bytes.data[0] = 1;
     assert_int_equal(write_record_decode(bytes.data, bytes.len - 2, &back), 0);
@@ -535,6 +535,27 @@ static void test_last_words_have_a_bound(void **state)
         assert_int_equal(write_memory_add(&memory, &record, &number, &forgotten), 0);
         assert_true(forgotten == 0 || forgotten > WRITES_STANDING);
     }
+    write_memory_finish(&memory);
+}
+
+/* However many come from afar, there is room for others. */
+static void test_those_from_afar_leave_room(void **state)
+{
+    (void)state;
+    struct write_memory memory;
+    uint64_t number, forgotten;
+    assert_int_equal(write_memory_init(&memory), 0);
+    struct write_record record = {.time_ms = 1000000, .status = 200, .afar = true};
+    for (unsigned i = 0; i < WRITES_AFAR; i++) {
+        assert_int_equal(write_memory_add(&memory, &record, &number, &forgotten), 0);
+    }
+    assert_int_equal(write_memory_add(&memory, &record, &number, &forgotten), -EBUSY);
+    record.afar = false;
+    assert_int_equal(write_memory_add(&memory, &record, &number, &forgotten), 0);
+    record.afar = true;
+    record.time_ms += WRITES_KEPT_MS;
+    assert_int_equal(write_memory_add(&memory, &record, &number, &forgotten), 0);
+    assert_int_equal(forgotten, 1);
     write_memory_finish(&memory);
 }
 
@@ -758,6 +779,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_from_afar, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_from_afar_has_a_bound, set_up, tear_down),
         cmocka_unit_test(test_last_words_have_a_bound),
+        cmocka_unit_test(test_those_from_afar_leave_room),
         cmocka_unit_test(test_a_record_and_back),
         cmocka_unit_test(test_memory_has_a_bound),
         cmocka_unit_test_setup_teardown(test_never_twice_across_cuts, set_up, tear_down),
