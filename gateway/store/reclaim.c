@@ -337,11 +337,55 @@ static int purge_history(struct store *store, MDB_txn *txn, size_t short_bytes)
     return 0;
 }
 
-static int drop_oldest(struct store *store, MDB_txn *txn, size_t short_bytes)
+/* What is waited for in the block lives on as statistics, where these are smaller. */
+static void summarise(struct store *store, const struct opened *block)
 {
-    while (store->plan.freed < short_bytes && store->plan.count < PLAN_DELETES_MAX) {
+    int rc = thinning_add_block(store, block->number, &block->header, block->rows);
+    if (rc < 0) {
+        log_warning("store: a block of the log was dropped, not thinned: %s", strerror(-rc));
+    }
+}
+
+/* Whether raw scans that are in no large block make up some of it. */
+static bool has_raw(const struct store *store, const struct opened *block)
+{
+    bool raw = block->damaged;
+    for (size_t i = 0; i < block->header.scans && !raw; i++) {
+        const struct wal_row *row = &block->rows[i];
+        raw = row->stream == STREAM_RAW &&
+              row->seq > store->state.devices[row->device - 1].flushed[STREAM_RAW];
+    }
+    return raw;
+}
+
+static int drop_block(struct store *store, MDB_txn *txn, const struct opened *block)
+{
+    if (store->settings.when_full == STORE_FULL_THIN) {
+        summarise(store, block);
+    }
+    store_lock(store);
+    for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
+        for (size_t i = 0; i < block->header.scans; i++) {
+            const struct wal_row *row = &block->rows[i];
+            if (row->seq > store->state.devices[row->device - 1].flushed[row->stream]) {
+                reclaim_settle_row(store, u, row, FATE_THINNED);
+            }
+        }
+    }
+    store_unlock(store);
+    return block->number == store->state.tail ? drop_tail(store, txn, block)
+                                              : delete_block(store, txn, block);
+}
+
+/* raw_first: statistics stay, they are small and stand for much. Some of them are looked over. */
+static int drop_oldest(struct store *store, MDB_txn *txn, size_t short_bytes, bool raw_first)
+{
+    uint64_t from = store->state.tail;
+    unsigned stay = 0;
+    while (store->plan.freed < short_bytes && store->plan.count < PLAN_DELETES_MAX &&
+           thinning_has_room(store) && stay < PURGE_BLOCKS_MAX) {
         struct opened block = {0};
-        int rc = seek(store, txn, store->state.tail, &block);
+        int rc = seek(store, txn, from, &block);
         if (rc == -ENOENT) {
             return 0;
         }
@@ -351,17 +395,13 @@ static int drop_oldest(struct store *store, MDB_txn *txn, size_t short_bytes)
         if (rc < 0) {
             return rc;
         }
-        store_lock(store);
-        for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
-            for (size_t i = 0; i < block.header.scans; i++) {
-                const struct wal_row *row = &block.rows[i];
-                if (row->seq > store->state.devices[row->device - 1].flushed[row->stream]) {
-                    reclaim_settle_row(store, u, row, FATE_THINNED);
-                }
-            }
+        from = block.number + 1;
+        store->state.tail = stay == 0 ? block.number : store->state.tail;
+        if (raw_first && !has_raw(store, &block)) {
+            stay++;
+            continue;
         }
-        store_unlock(store);
-        rc = drop_tail(store, txn, &block);
+        rc = drop_block(store, txn, &block);
         if (rc < 0) {
             return rc;
         }
@@ -397,6 +437,19 @@ static void note_room(struct store *store, enum store_room room, bool by_disk)
     store_unlock(store);
 }
 
+/* The oldest of what waits, in large blocks and in the log; with `thin` statistics go last. Where
+ * they fill the commit, the next one goes on. */
+static int give_up_waiting(struct store *store, MDB_txn *txn, size_t short_bytes)
+{
+    int rc = 0;
+    if (store->settings.when_full == STORE_FULL_THIN) {
+        rc = retire_waiting(store, txn, short_bytes, true);
+        rc = rc < 0 ? rc : drop_oldest(store, txn, short_bytes, true);
+    }
+    rc = rc < 0 ? rc : retire_waiting(store, txn, short_bytes, false);
+    return rc < 0 ? rc : drop_oldest(store, txn, short_bytes, false);
+}
+
 static int make_room(struct store *store, MDB_txn *txn, size_t need)
 {
     bool by_disk = false, pause = store->settings.when_full == STORE_FULL_PAUSE;
@@ -413,11 +466,10 @@ static int make_room(struct store *store, MDB_txn *txn, size_t need)
     }
     bool wanting = rc == 0 && (size_t)missing > store->plan.freed;
     if (wanting && !pause) {
-        rc = retire_waiting(store, txn, (size_t)missing);
+        rc = give_up_waiting(store, txn, (size_t)missing);
     }
-    /* Where statistics fill the commit the next one goes on with large blocks. */
-    if (rc == 0 && (size_t)missing > store->plan.freed && !pause && thinning_has_room(store)) {
-        rc = drop_oldest(store, txn, (size_t)missing);
+    if (rc == 0) {
+        rc = thinning_encode(store);
     }
     if (rc < 0) {
         return rc;

@@ -18,4 +18,4 @@ must_check int reclaim_delete(struct store *store, MDB_txn *txn, const struct ke
 must_check int retire_run(struct store *store, MDB_txn *txn);
 /* Under pressure, until plan.freed reaches short_bytes: delivered history; then what waits. */
 must_check int retire_history(struct store *store, MDB_txn *txn, size_t short_bytes);
-must_check int retire_waiting(struct store *store, MDB_txn *txn, size_t short_bytes);
+must_check int retire_waiting(struct store *store, MDB_txn *txn, size_t short_bytes, bool raw_only);

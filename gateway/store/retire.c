@@ -371,13 +371,7 @@ int retire_history(struct store *store, MDB_txn *txn, size_t short_bytes)
     return retire_pressed(store, txn, short_bytes, PREY_HISTORY);
 }
 
-int retire_waiting(struct store *store, MDB_txn *txn, size_t short_bytes)
+int retire_waiting(struct store *store, MDB_txn *txn, size_t short_bytes, bool raw_only)
 {
-    int rc = store->settings.when_full == STORE_FULL_THIN
-                 ? retire_pressed(store, txn, short_bytes, PREY_RAW)
-                 : 0;
-    if (rc == 0) {
-        rc = retire_pressed(store, txn, short_bytes, PREY_ANY);
-    }
-    return rc < 0 ? rc : thinning_encode(store);
+    return retire_pressed(store, txn, short_bytes, raw_only ? PREY_RAW : PREY_ANY);
 }

@@ -223,8 +223,38 @@ static void count_result(struct store *store, const struct scan *scan)
     }
 }
 
-int thinning_add(struct store *store, const struct buffer *scans)
+/* Under the lock. */
+static bool waited_for(struct store *store, unsigned stream, uint32_t device, uint64_t seq)
 {
+    for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
+        const struct track *track = ledger_track(store, u, stream, device);
+        if (track != NULL && !ranges_contains(&track->settled, seq)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Those that were delivered, or summarised already, are in no statistics. */
+static void drop_settled(struct store *store, struct buffer *scans)
+{
+    size_t kept = 0;
+    store_lock(store);
+    for (size_t at = 0; at < scans->len;) {
+        size_t from = at;
+        const struct scan *scan = next_scan(scans, &at);
+        if (waited_for(store, scan->stream, scan->device, scan->seq)) {
+            memmove(scans->data + kept, scans->data + from, at - from);
+            kept += at - from;
+        }
+    }
+    store_unlock(store);
+    scans->len = kept;
+}
+
+int thinning_add(struct store *store, struct buffer *scans)
+{
+    drop_settled(store, scans);
     if (scans->len == 0) {
         return 0;
     }
@@ -248,6 +278,51 @@ int thinning_add(struct store *store, const struct buffer *scans)
         at += scan_size(scan);
     }
     store_unlock(store);
+    return rc;
+}
+
+/* The scans of a device's rows from `from` on; *ret_next: the first row of another one. */
+static int gather(struct store *store, const struct wal_header *header, const struct wal_row *rows,
+                  const struct anchor_fate *fate, uint8_t *arena, size_t from,
+                  struct buffer *ret_scans, size_t *ret_next)
+{
+    size_t i = from, count = 0;
+    buffer_clear(ret_scans);
+    store_lock(store);
+    for (; i < header->scans && rows[i].device == rows[from].device &&
+           rows[i].stream == rows[from].stream;
+         i++) {
+        uint64_t flushed = store->state.devices[rows[i].device - 1].flushed[STREAM_RAW];
+        if (rows[i].stream == STREAM_RAW && rows[i].seq > flushed &&
+            waited_for(store, STREAM_RAW, rows[i].device, rows[i].seq)) {
+            struct scan *scan = (struct scan *)(void *)(arena + rows[i].offset);
+            anchors_restamp(fate, scan);
+            buffer_add(ret_scans, scan, scan_size(scan));
+            count++;
+        }
+    }
+    store_unlock(store);
+    *ret_next = i;
+    if (count < SCANS_A_WINDOW) {
+        buffer_clear(ret_scans);
+    }
+    return buffer_failed(ret_scans) ? -ENOMEM : 0;
+}
+
+int thinning_add_block(struct store *store, uint64_t number, const struct wal_header *header,
+                       const struct wal_row *rows)
+{
+    auto_buffer struct buffer arena = {0}, scans = {0};
+    struct anchor_fate fate = anchors_fate(&store->anchors, number);
+    uint8_t *at = header->scans == 0 ? NULL : buffer_reserve(&arena, header->memory);
+    if (at == NULL) {
+        return header->scans == 0 ? 0 : -ENOMEM;
+    }
+    int rc = wal_scans(store->decoder, at);
+    for (size_t i = 0; rc == 0 && i < header->scans;) {
+        rc = gather(store, header, rows, &fate, at, i, &scans, &i);
+        rc = rc < 0 ? rc : thinning_add(store, &scans);
+    }
     return rc;
 }
 

@@ -12,10 +12,15 @@
 /* The statistics of one commit: no more is thinned then. */
 enum { THINNING_BYTES_MAX = 256 * 1024 };
 
-/* Adds the statistics of scans (one behind the other, of one device) to store->thinned, with seqs
- * of their own, counted as LEDGER_DERIVED and for the uplinks. -ENOMEM, -ENOBUFS (no room for the
- * names): nothing was added. */
-must_check int thinning_add(struct store *store, const struct buffer *scans);
+/* Adds the statistics of those of the scans (one behind the other, of one device) that somebody
+ * waits for to store->thinned, with seqs of their own, counted as LEDGER_DERIVED and for the
+ * uplinks. -ENOMEM, -ENOBUFS (no room for the names): nothing was added. */
+must_check int thinning_add(struct store *store, struct buffer *scans);
+/* The same for the raw scans that somebody waits for in the block of the log that was opened last
+ * with store->decoder, and that are in no large block: of each device that has so many of them that
+ * statistics are smaller. Their times are those that the block's clock anchor gives them. */
+must_check int thinning_add_block(struct store *store, uint64_t number,
+                                  const struct wal_header *header, const struct wal_row *rows);
 /* Makes a block of the log of them, behind those of the commit. */
 must_check int thinning_encode(struct store *store);
 bool thinning_has_room(const struct store *store);

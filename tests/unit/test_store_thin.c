@@ -1,5 +1,6 @@
 /* Full with large blocks: thinned, dropped or paused, drained, and full again, twenty times each;
  * what was thinned is in the statistics and nowhere else. */
+#include "gateway/store/store_clock.h"
 #include "store_drain.h"
 
 static const int64_t start_ms = 1769855400000;
@@ -22,6 +23,7 @@ struct fixture {
     uint64_t seq, appended, refused;
     uint64_t raw, summarised, statistics; /* scans delivered; raw scans in statistics; readings */
     uint64_t last_raw[DEVICES + 1];
+    int64_t earliest_ms; /* of statistics */
 };
 
 static int set_up(void **state)
@@ -86,10 +88,10 @@ static void append_one(struct fixture *f, uint32_t device)
     }
 }
 
-static void fill(struct fixture *f)
+static void fill_by(struct fixture *f, unsigned commits, unsigned scans)
 {
-    for (unsigned c = 0; c < COMMITS; c++) {
-        for (unsigned i = 0; i < SCANS; i++) {
+    for (unsigned c = 0; c < commits; c++) {
+        for (unsigned i = 0; i < scans; i++) {
             f->seq++;
             for (unsigned d = 0; d < DEVICES; d++) {
                 append_one(f, f->devices[d]);
@@ -99,6 +101,11 @@ static void fill(struct fixture *f)
         int rc = store_commit(f->store);
         assert_true(rc == 0 || rc == -ENOSPC);
     }
+}
+
+static void fill(struct fixture *f)
+{
+    fill_by(f, COMMITS, SCANS);
 }
 
 static void take_raw(struct fixture *f, const struct scan *scan)
@@ -115,6 +122,7 @@ static void take_statistics(struct fixture *f, const struct scan *scan)
 {
     const struct store_names *names = store_names(f->store, scan->device);
     assert_true(scan->window_s >= 600);
+    assert_true(scan->time_ms >= f->earliest_ms);
     assert_int_equal(scan->time_ms % (scan->window_s * 1000ll), 0);
     assert_int_equal(scan->count, FIXTURE_POINTS * 5);
     f->statistics += scan->count;
@@ -237,6 +245,53 @@ static void test_pause_twenty_rounds(void **state)
     assert_int_equal(fate(f, FATE_THINNED), 0);
 }
 
+/* Commits so large, in a store so small, that blocks of the log must go before they have passed
+ * into large ones: they become statistics as well. */
+static void test_large_commits_are_thinned_too(void **state)
+{
+    struct fixture *f = *state;
+    enum { LARGE = 1000 };
+    f->settings.max_size_bytes = 512 * 1024;
+    open_with(f, STORE_FULL_THIN);
+    for (unsigned round = 0; round < ROUNDS / 2; round++) {
+        fill_by(f, 12, LARGE);
+        drain(f);
+        fixture_adds_up(f->store, (int)f->uplink);
+    }
+    assert_int_equal(f->raw + f->summarised, f->appended);
+    assert_int_equal(fate(f, FATE_THINNED), f->summarised * FIXTURE_POINTS);
+}
+
+static void mind(struct fixture *f, bool vouched)
+{
+    struct anchors_look look = {
+        .vouched = vouched, .offset_ms = clock_offset_ms(), .boot_ms = clock_boot_ms()};
+    int64_t moved_ms;
+    assert_int_equal(store_clock_mind(f->store, &look, 86400000, &moved_ms), 0);
+}
+
+/* Scans of a boot whose clock was wrong get their times when it is set; the statistics that they
+ * become are of those times. */
+static void test_statistics_have_the_times_that_were_decided(void **state)
+{
+    struct fixture *f = *state;
+    enum { LARGE = 1000, EARLY = 3, LATE = 24, WRONG_MS = 1000000 };
+    f->settings.max_size_bytes = 512 * 1024;
+    clock_hold(WRONG_MS, 1000000000);
+    open_with(f, STORE_FULL_THIN);
+    mind(f, false);
+    fill_by(f, EARLY, LARGE);
+    int64_t boot_ms = clock_boot_ms();
+    clock_hold(start_ms, boot_ms * 1000000);
+    mind(f, true);
+    f->earliest_ms = start_ms - (int64_t)EARLY * LARGE * 1000 - 86400000;
+    fill_by(f, LATE, LARGE);
+    drain(f);
+    fixture_adds_up(f->store, (int)f->uplink);
+    assert_true(f->summarised > (uint64_t)EARLY * LARGE * DEVICES); /* theirs, too */
+    assert_int_equal(f->raw + f->summarised, f->appended);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -245,6 +300,8 @@ int main(void)
         TEST(test_thin_twenty_rounds),
         TEST(test_drop_oldest_twenty_rounds),
         TEST(test_pause_twenty_rounds),
+        TEST(test_large_commits_are_thinned_too),
+        TEST(test_statistics_have_the_times_that_were_decided),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
