@@ -297,7 +297,11 @@ static void refuse_pending(struct store *store)
     }
     salvage_refused(store);
     store_unlock(store);
-    store->cut_count = 0;
+    /* Statistics are all that is left of what went for them: their block, the last one, stays. */
+    if (store->thinned.len > 0) {
+        store->cuts[0] = store->cuts[store->cut_count - 1];
+    }
+    store->cut_count = store->thinned.len > 0;
 }
 
 static int fill(struct store *store, MDB_txn *txn)
