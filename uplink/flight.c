@@ -236,6 +236,7 @@ int flight_take(struct flight *f, struct store *store, struct store_reader *read
     f->expired_before_ms = expired_before_ms;
     f->cap = f->cap_max = cap_max;
     f->record_count = f->from = f->to = 0;
+    f->put_offs = 0;
     *ret_got = false;
     for (int i = 0; i < TAKES_IN_A_ROW; i++) {
         int r = take_scans(f, reader, max_scans);

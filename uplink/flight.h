@@ -47,6 +47,7 @@ struct flight {
     size_t cap;        /* records in a part, grows again after a success */
     size_t cap_max;    /* largest part this endpoint takes */
     bool encoded;      /* request is that of from..to */
+    unsigned put_offs; /* rounds in a row in which nothing of the part was taken */
     struct uplink_request request;
 };
 

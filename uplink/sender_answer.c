@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* splitmix64: dice for the jitter. */
-static uint64_t roll(struct sender *s)
+uint64_t sender_roll(struct sender *s)
 {
     uint64_t z = (s->random += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -19,7 +19,7 @@ static void fail(struct sender *s, struct flight *f, enum pace_failure kind, int
 {
     int64_t now_ms = clock_mono_ms();
     bool was_open = pace_circuit_open(&s->pace), was_held = s->pace.held;
-    int64_t pause_ms = pace_failed(&s->pace, now_ms, kind, retry_after_ms, roll(s));
+    int64_t pause_ms = pace_failed(&s->pace, now_ms, kind, retry_after_ms, sender_roll(s));
     if (f->state != FLIGHT_FREE) {
         f->state = FLIGHT_PAUSED;
         f->retry_at_ms = now_ms + pause_ms;
@@ -89,6 +89,7 @@ static void learn_size(struct sender *s, const struct flight *f)
 static void settle(struct sender *s, struct flight *f, const struct uplink_verdict *verdict)
 {
     struct flight_result result = {0};
+    size_t from = f->from, to = f->to;
     int r = flight_settle(f, s->reader, verdict, &result);
     if (r < 0) {
         char words[100];
@@ -98,9 +99,12 @@ static void settle(struct sender *s, struct flight *f, const struct uplink_verdi
     }
     count_result(s, &result, verdict->why);
     if (result.put_off > 0) {
-        fail(s, f, PACE_ANSWERED, verdict->retry_after_ms, verdict->why);
+        f->put_offs = result.delivered + result.dead > 0 ? 0 : f->put_offs;
+        sender_put_off(s, f, verdict);
         return;
     }
+    f->put_offs = 0;
+    sender_taken(s, f, from, to);
     learn_size(s, f);
     if (f->state == FLIGHT_FREE) {
         sender_look(s);

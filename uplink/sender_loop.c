@@ -112,7 +112,8 @@ static int64_t launch_deadline(const struct sender *s, int64_t now_ms)
 static int64_t timeout_ms(struct sender *s, int64_t now_ms)
 {
     int64_t at = stopping(s) ? s->stop_by_ms
-                             : sooner(launch_deadline(s, now_ms), sender_fill_deadline(s, now_ms));
+                             : sooner(sooner(launch_deadline(s, now_ms), sender_recall_at(s)),
+                                      sender_fill_deadline(s, now_ms));
     if (at < 0) {
         return -1;
     }
@@ -144,6 +145,7 @@ void *sender_loop(void *user)
     s->pace = (struct pace){0};
     s->part_max = s->part_limit;
     s->grown = s->rejects = 0;
+    s->aside_count = 0;
     giveway_init(&s->giveway, s->common->batch_interval_ms, s->records_max);
     bucket_init(&s->bucket, s->common->backfill_rate, now_ms);
     lane_init(&s->lanes[STORE_LANE_LIVE]);
@@ -155,6 +157,7 @@ void *sender_loop(void *user)
     while (!finished(s, now_ms)) {
         if (!stopping(s)) {
             hear_store(s, now_ms);
+            sender_recall(s, now_ms);
             sender_fill_live(s, now_ms);
             launch(s, now_ms);
             sender_fill(s, now_ms);

@@ -19,6 +19,20 @@ enum {
     SENDER_REJECTS_BEFORE_HOLD = 16,
     /* Parts delivered before the learned size of a request may double again. */
     SENDER_GROW_AFTER = 64,
+    /* Rounds in which an endpoint that answers puts off all of a part, before its devices stand
+     * aside for the others; how long they do, doubled each time, and how many can at once. */
+    SENDER_PUT_OFFS = 4,
+    SENDER_ASIDE_MS = 5000,
+    SENDER_ASIDE_MAX_MS = 300000,
+    SENDER_ASIDE_MAX = 64,
+};
+
+/* A device that the endpoint does not take at present. */
+struct sender_aside {
+    uint32_t device;
+    bool held;        /* else its turn is on trial */
+    unsigned times;   /* in a row */
+    int64_t until_ms; /* CLOCK_MONOTONIC; on trial: when it is forgotten */
 };
 
 struct sender {
@@ -52,7 +66,9 @@ struct sender {
     size_t records_max;         /* of a take, by settings and service */
     size_t part_max;            /* of a request, by service and what 413 has taught */
     size_t part_limit;          /* what part_max may grow to */
-    unsigned grown, rejects;    /* counts for SENDER_GROW_AFTER, SENDER_REJECTS_BEFORE_HOLD */
+    struct sender_aside aside[SENDER_ASIDE_MAX];
+    size_t aside_count;
+    unsigned grown, rejects; /* counts for SENDER_GROW_AFTER, SENDER_REJECTS_BEFORE_HOLD */
     uint64_t random, body_bytes;
     uint64_t eta_waiting;
     int64_t eta_since_ms, eta_s;
@@ -78,6 +94,18 @@ size_t sender_flights_in(const struct sender *s, enum flight_state state);
 void sender_answer(void *flight, const struct uplink_reply *reply);
 /* A part that could not be encoded: r is encode's error. */
 void sender_unencodable(struct sender *s, struct flight *f, int r);
+
+/* A service that answers has put off what f's part holds now: again after a pause of its own, and
+ * in the end its devices stand aside. sender_aside.c */
+void sender_put_off(struct sender *s, struct flight *f, const struct uplink_verdict *verdict);
+/* All of f's records from..to have been answered for: their devices need not stand aside again. */
+void sender_taken(struct sender *s, const struct flight *f, size_t from, size_t to);
+/* Lets those take their turn again whose time has come. */
+void sender_recall(struct sender *s, int64_t now_ms);
+/* When sender_recall() has something to do, -1: never. */
+int64_t sender_recall_at(const struct sender *s);
+/* 64 random bits for jitter. sender_answer.c */
+uint64_t sender_roll(struct sender *s);
 
 /* Shows the present state to sender_status(). sender_status.c */
 void sender_publish(struct sender *s, int64_t now_ms);

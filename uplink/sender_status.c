@@ -62,7 +62,7 @@ static void warn(struct sender *s)
 
 void sender_publish(struct sender *s, int64_t now_ms)
 {
-    uint64_t waiting = 0;
+    uint64_t waiting = s->backlog.held;
     for (size_t i = 0; i < STORE_LANES; i++) {
         waiting += s->backlog.readings[i]; /* in flight as well */
     }

@@ -94,7 +94,7 @@ enum want { WANT_NOTHING, WANT_STAGE, WANT_FLIGHT };
 static enum want want_row(struct store_reader *reader, enum store_lane which,
                           const struct wal_row *row)
 {
-    if (row->device > reader->device_count ||
+    if (row->device > reader->device_count || reader->devices[row->device - 1].held ||
         row->seq <= reader->devices[row->device - 1].looked[which][row->stream]) {
         return WANT_NOTHING;
     }
@@ -282,15 +282,8 @@ static int load_next(struct store_reader *reader, enum store_lane which, uint64_
     return rc;
 }
 
-/* Scans wait again in blocks that were read already: both lanes begin anew. */
-void lanes_take_requeued(struct store_reader *reader)
+void lanes_restart(struct store_reader *reader, uint64_t from)
 {
-    if (!reader->requeued) {
-        return;
-    }
-    reader->requeued = false;
-    uint64_t from = reader->requeued_from;
-    reader->backfill_readings += atomic_exchange(&reader->requeued_readings, 0);
     lanes_rewind(reader, STORE_LANE_BACKFILL);
     lanes_rewind(reader, STORE_LANE_LIVE);
     struct lane *backfill = &reader->lanes[STORE_LANE_BACKFILL];
@@ -299,6 +292,16 @@ void lanes_take_requeued(struct store_reader *reader)
     if (reader->split && from < live->next) {
         live->next = from > backfill->end ? from : backfill->end;
     }
+}
+
+void lanes_take_requeued(struct store_reader *reader)
+{
+    if (!reader->requeued) {
+        return;
+    }
+    reader->requeued = false;
+    reader->backfill_readings += atomic_exchange(&reader->requeued_readings, 0);
+    lanes_restart(reader, reader->requeued_from);
     reader->requeued_from = UINT64_MAX;
 }
 
@@ -392,6 +395,7 @@ static uint64_t floor_of_lanes(const struct store_reader *reader)
 uint64_t lanes_floor(const struct store_reader *reader)
 {
     uint64_t floor = floor_of_lanes(reader), requeued = reader->requeued_from;
+    floor = reader->held_from < floor ? reader->held_from : floor;
     return requeued < floor ? requeued : floor;
 }
 

@@ -4,41 +4,8 @@
 #pragma once
 
 #include "gateway/store/internal.h"
+#include "gateway/store/stage.h"
 
-/* Scan memory in all lanes together, some of it for the live one alone. A block is loaded where it
- * fits, or its lane has nothing. */
-enum { READER_STAGE_MAX = 3 * 1024 * 1024, READER_STAGE_LIVE = 1024 * 1024 };
-
-/* A decoded block of which scans are still to be handed out. */
-struct stage {
-    size_t left; /* staged scans */
-    size_t bytes;
-    struct staged *scans;
-    uint8_t *arena;
-};
-
-struct staged {
-    struct staged *next; /* of this lane, stream and device */
-    struct stage *stage;
-    const struct scan *scan;
-    uint64_t prev_seq, number; /* of the block in the log, 0: from a large block */
-    int64_t written_ms;
-};
-
-struct flight_item {
-    uint64_t seq, prev_seq, number;
-    uint32_t readings, aside;
-    int overtaken; /* the fate the writer gave it meanwhile (`aside` not selected), -1: none */
-};
-
-struct flight { /* of one device and stream, taken from one lane */
-    size_t count;
-    struct flight_item items[];
-};
-
-struct chain {
-    struct staged *first, *last;
-};
 struct reader_device {
     struct chain chains[STORE_LANES][STREAM_COUNT];
     struct flight *flights[STORE_LANES][STREAM_COUNT]; /* by the lane they were taken from */
@@ -46,6 +13,7 @@ struct reader_device {
     /* How far in time its large blocks were loaded in this pass; LARGE_PASS_DONE. */
     int64_t large_ms[STORE_LANES][STREAM_COUNT];
     uint64_t boundary[STREAM_COUNT]; /* the last seq of the backfill lane, when split */
+    bool held;                       /* passed over: nothing of it is staged */
 };
 #define LARGE_PASS_DONE INT64_MAX
 
@@ -82,6 +50,8 @@ struct store_reader {
     uint64_t backfill_readings; /* waiting when the lanes were split, less what was settled */
     double readings_a_scan;     /* of the blocks read lately, 0: none yet */
     uint64_t damaged;
+    size_t held_count;
+    uint64_t held_from; /* the block of the log where a held device may begin, UINT64_MAX: none */
     /* Set by the writer: scans wait again, in the log from there on (UINT64_MAX: not there). */
     _Atomic uint64_t requeued_from, requeued_readings;
     _Atomic bool requeued;
@@ -98,6 +68,8 @@ must_check int lanes_load(struct store_reader *reader, enum store_lane lane);
 void lanes_take_requeued(struct store_reader *reader);
 /* Forgets what is staged; it will be read again from the oldest block that is not done with. */
 void lanes_rewind(struct store_reader *reader, enum store_lane lane);
+/* Both lanes begin anew, in the log with that block. */
+void lanes_restart(struct store_reader *reader, uint64_t from);
 /* The oldest block that may hold something for this uplink. */
 uint64_t lanes_floor(const struct store_reader *reader);
 /* A scan of that block is done with. */

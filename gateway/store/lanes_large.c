@@ -25,7 +25,7 @@ static bool wishes(const struct store_reader *reader, enum store_lane which, uns
 {
     const struct reader_device *known = &reader->devices[device - 1];
     const struct track *track = ledger_track(reader->store, reader->uplink, stream, device);
-    if (track == NULL) {
+    if (track == NULL || known->held) {
         return false;
     }
     uint64_t behind = known->looked[which][stream];

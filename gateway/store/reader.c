@@ -64,7 +64,7 @@ int store_reader_create(struct store *store, unsigned uplink, bool split,
     reader->store = store;
     reader->uplink = uplink;
     reader->split = split;
-    reader->requeued_from = UINT64_MAX;
+    reader->requeued_from = reader->held_from = UINT64_MAX;
     reader->block.max = WAL_RAW_MAX * 2;
     reader->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = reader->eventfd < 0 ? -errno : wal_decoder_create(&reader->decoder);
@@ -505,6 +505,18 @@ void store_reader_return(struct store_reader *reader, enum stream stream, uint32
     store_unlock(reader->store);
 }
 
+/* Under the lock. */
+static uint64_t held_readings(const struct store_reader *reader, const struct state_uplink *uplink)
+{
+    uint64_t held = 0;
+    for (size_t d = 0; reader->held_count > 0 && d < reader->device_count; d++) {
+        for (unsigned s = 0; reader->devices[d].held && s < STREAM_COUNT; s++) {
+            held += uplink->name != NULL ? uplink->devices[d].streams[s].waiting : 0;
+        }
+    }
+    return held;
+}
+
 void store_reader_backlog(struct store_reader *reader, struct store_backlog *ret_backlog)
 {
     struct store *store = reader->store;
@@ -512,8 +524,9 @@ void store_reader_backlog(struct store_reader *reader, struct store_backlog *ret
     store_lock(store);
     const struct state_uplink *uplink = &store->state.uplinks[reader->uplink];
     uint64_t waiting = uplink->name == NULL ? 0 : waiting_of(uplink, store->state.device_count);
+    struct store_backlog backlog = {.held = held_readings(reader, uplink)};
     store_unlock(store);
-    struct store_backlog backlog = {0};
+    waiting -= backlog.held;
     uint64_t backfill = !reader->split || reader->backfill_readings > waiting
                             ? waiting
                             : reader->backfill_readings;
@@ -525,7 +538,7 @@ void store_reader_backlog(struct store_reader *reader, struct store_backlog *ret
         backlog.scans[l] += backlog.readings[l] > 0 && backlog.scans[l] == 0;
     }
     MDB_txn *txn = NULL;
-    if (waiting > 0 && env_read(store->env, &txn) == 0) {
+    if (waiting + backlog.held > 0 && env_read(store->env, &txn) == 0) {
         MDB_val value;
         uint64_t number;
         struct wal_header header;

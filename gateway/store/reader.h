@@ -67,6 +67,14 @@ must_check int store_reader_settle(struct store_reader *reader,
 void store_reader_return(struct store_reader *reader, enum stream stream, uint32_t device,
                          uint64_t first_seq, uint64_t last_seq);
 
+/* Passes over a device, in all streams, until store_reader_release(): an endpoint that does not
+ * take this one shall not keep the others from being sent. What was read ahead of it is forgotten,
+ * so that it takes no room; what is in flight of it may be settled or returned. False: no such
+ * device. */
+bool store_reader_hold(struct store_reader *reader, uint32_t device);
+/* Its scans come again, in order. */
+void store_reader_release(struct store_reader *reader, uint32_t device);
+
 /* Keeps a refused scan with the reason under `d` (dead.h), durable with the next commit; counted by
  * the settlement's FATE_DEAD, not here. refused: indexes of the readings, NULL: all of them. */
 must_check int store_dead_letter(struct store_reader *reader, const struct scan *scan,
@@ -74,6 +82,7 @@ must_check int store_dead_letter(struct store_reader *reader, const struct scan 
 
 struct store_backlog {
     uint64_t scans[STORE_LANES], readings[STORE_LANES]; /* estimated where not yet read */
-    int64_t oldest_ms;                                  /* 0: nothing waits */
+    uint64_t held;     /* readings of the devices that are passed over, not in those above */
+    int64_t oldest_ms; /* 0: nothing waits */
 };
 void store_reader_backlog(struct store_reader *reader, struct store_backlog *ret_backlog);

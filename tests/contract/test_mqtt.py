@@ -113,15 +113,29 @@ def test_status_and_last_will(tmp_path):
     subscriber.wait(lambda messages: statuses(messages)[3:] == ["offline"])
 
 
-def test_what_is_not_allowed_waits_and_is_told(tmp_path):
-    acl = "topic readwrite sensors/t01/#\ntopic readwrite sensors/gateway/#\n" \
-          "topic read sensors/#\n"
-    broker = Broker(tmp_path, acl=acl).start()
-    gateway = site(tmp_path, broker, turbines=2).start()
+def delivered(gateway, device):
+    devices = gateway.get("/v1/ledger")["uplinks"][0]["devices"]
+    return next(d["delivered"] for d in devices if d["name"] == device)
+
+
+def test_what_is_not_allowed_waits_and_keeps_nobody_else(tmp_path):
+    """A broker hangs up on a topic that it does not allow; the other devices are delivered all the
+    same, and the one when it is allowed."""
+    allowed = "topic readwrite sensors/t01/#\ntopic readwrite sensors/gateway/#\n" \
+              "topic read sensors/#\n"
+    broker = Broker(tmp_path, acl=allowed).start()
+    gateway = site(tmp_path, broker, turbines=2, parallel=1).start()
     gateway.wait_delivered(1, 30, "mq")
     told(gateway, "does not allow this")
+    gateway.process.wait_log("device t02 is not taken and stands aside: .* does not allow", 30)
+    before = delivered(gateway, "t01")
+    wait_for(lambda: delivered(gateway, "t01") > before + 1000, 30, "the device that is allowed")
     ledger = gateway.ledger()
-    assert ledger["dead"] == 0 and ledger["waiting"] > 0
+    assert ledger["dead"] == 0 and ledger["waiting"] > 0 and delivered(gateway, "t02") == 0
+    broker.allow(allowed + "topic readwrite sensors/t02/#\n")
+    gateway.stop_polling()
+    gateway.drain(60)
+    assert delivered(gateway, "t02") == gateway.ledger()["stored"] / 2
 
 
 def test_another_client_with_our_name(tmp_path):

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import signal
 
 from process import Process, free_ports, wait_for
 
@@ -31,16 +32,24 @@ class Broker:
             cert, key = authority.issue("broker")
             lines += [f"cafile {authority.cert}", f"certfile {cert}", f"keyfile {key}",
                       "require_certificate true", "tls_version tlsv1.2"]
+        self.acl = os.path.join(self.folder, "acl")
         if acl:
-            path = os.path.join(self.folder, "acl")
-            with open(path, "w", encoding="ascii") as file:
-                file.write(acl)
-            os.chmod(path, 0o600)
-            lines.append(f"acl_file {path}")
+            self.write_acl(acl)
+            lines.append(f"acl_file {self.acl}")
         with open(self.config, "w", encoding="ascii") as file:
             file.write("\n".join(lines) + "\n")
         self.url = f"{'mqtts' if authority else 'mqtt'}://127.0.0.1:{self.port}"
         self.process = Process("mosquitto", [BROKER, "-c", self.config], self.folder)
+
+    def write_acl(self, acl):
+        with open(self.acl, "w", encoding="ascii") as file:
+            file.write(acl)
+        os.chmod(self.acl, 0o600)
+
+    def allow(self, acl):
+        """Another list takes its place in the running broker."""
+        self.write_acl(acl)
+        self.process.signal(signal.SIGHUP)
 
     def start(self):
         self.process.start()

@@ -165,7 +165,7 @@ static void test_judge(void **state)
     assert_int_equal(judge(f, 400, "0x86", "", 0).outcome, UPLINK_HOLD);
     assert_int_equal(judge(f, 400, "0x87", "", 0).outcome, UPLINK_HOLD);
     assert_int_equal(judge(f, 400, "0x8e", "", 0).outcome, UPLINK_RETRY);
-    assert_int_equal(judge(f, 200, NULL, "\x87\x87\x87", 3).outcome, UPLINK_HOLD);
+    assert_int_equal(judge(f, 200, NULL, "\x90\x90\x90", 3).outcome, UPLINK_HOLD);
 
     /* The second was not acknowledged, the third is refused for what it is. */
     struct uplink_verdict v = judge(f, 200, NULL, "\0\x01\x99", 3);
@@ -176,6 +176,14 @@ static void test_judge(void **state)
     assert_string_equal(v.rejected[0].why, "its words");
     assert_int_equal(v.rejected[1].record, 2);
     assert_false(v.rejected[1].again);
+    free(v.rejected);
+    /* Topics that are not allowed: the connection is, so each record is put off by itself. */
+    v = judge(f, 200, NULL, "\x87\x87\x87", 3);
+    assert_int_equal(v.outcome, UPLINK_DELIVERED);
+    assert_int_equal(v.rejected_count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(v.rejected[i].again);
+    }
     free(v.rejected);
     v = judge(f, 200, NULL, "\x01\x01\x01", 3);
     assert_int_equal(v.outcome, UPLINK_RETRY);

@@ -71,7 +71,14 @@ void mqtt_judge(const void *settings, const struct batch *batch, const struct up
     if (r < 0) {
         verdict_forget(ret_verdict);
         verdict_say(ret_verdict, UPLINK_RETRY, reply, "the acknowledgements do not fit the batch");
-    } else if (ret_verdict->rejected_count == batch->count && wants_other_settings(first)) {
+        return;
+    }
+    bool all = ret_verdict->rejected_count == batch->count;
+    if (all && first == MQTT_RC_NOT_AUTHORIZED) {
+        /* That is about these topics, not the connection: each is put off by itself. */
+        ret_verdict->outcome = UPLINK_DELIVERED;
+        snprintf(ret_verdict->why, sizeof ret_verdict->why, "%s", mqtt_reason_words(first));
+    } else if (all && wants_other_settings(first)) {
         verdict_forget(ret_verdict);
         judge_reason(first, mqtt_reason_words(first), ret_verdict);
     } else {

@@ -1,6 +1,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "uplink/mqtt/link.h"
+#include "uplink/mqtt/shunned.h"
 #include "uplink/mqtt/side.h"
 #include "uplink/transport/errand.h"
 
@@ -32,6 +33,7 @@ struct job {
 /* A message on its way, and which records of which job it holds. */
 struct pending {
     int message;
+    const char *topic; /* in the job's request */
     struct job *job;
     size_t first, count;
 };
@@ -51,6 +53,12 @@ struct mqtt_transport {
     uint64_t bytes_sent;
     struct pending *pending; /* `inflight` places */
     size_t pending_count;
+    /* How many messages may be on their way: one after a connection was lost with some, twice as
+     * many with each acknowledgement. Brokers hang up on a topic that they do not allow (AWS IoT
+     * Core always, mosquitto after it has said so); sent alone, it is known which. */
+    size_t window;
+    struct mqtt_shunned shunned; /* topics that are not asked about for a while */
+    bool refused;                /* the broker has refused something on this connection */
     size_t job_count;
     struct job jobs[];
 };
@@ -83,6 +91,7 @@ static int create(const void *settings, const char *gateway, size_t parallel, vo
     t->settings = settings;
     t->gateway = gateway;
     t->job_count = parallel;
+    t->window = (size_t)t->settings->inflight;
     t->pending = calloc((size_t)t->settings->inflight, sizeof *t->pending);
     int r = t->pending == NULL                              ? -ENOMEM
             : !mqtt_target_parse(t->settings->url, &target) ? -EINVAL
@@ -206,10 +215,24 @@ static struct errand **stale_place(struct mqtt_transport *t)
     return found;
 }
 
+/* Nothing but readings is on its way. */
+static bool side_rests(const struct mqtt_transport *t)
+{
+    return t->side == NULL || mqtt_side_notes(t->side)->inflight == 0;
+}
+
 /* The connection is of no use any more; so is every job that is on its way. */
 static size_t drop_link(struct mqtt_transport *t, int reason, const char *words)
 {
     size_t ended = 0;
+    char alone[MQTT_WORDS];
+    if (t->pending_count == 1 && t->window == 1 && !t->refused && side_rests(t)) {
+        snprintf(alone, sizeof alone, "%.90s: after a message to %.80s; may we publish there?",
+                 words, t->pending[0].topic);
+        words = alone;
+        mqtt_shunned_suspect(&t->shunned, t->pending[0].topic, clock_mono_ms());
+    }
+    t->window = t->pending_count > 0 ? 1 : t->window;
     t->pending_count = 0;
     for (size_t i = 0; i < t->job_count; i++) {
         if (t->jobs[i].request != NULL) {
@@ -232,6 +255,7 @@ static size_t drop_link(struct mqtt_transport *t, int reason, const char *words)
 static void on_acknowledged(void *user, int message, int reason)
 {
     struct mqtt_transport *t = user;
+    t->refused = t->refused || reason >= 0x80;
     for (size_t i = 0; i < t->pending_count; i++) {
         struct pending *p = &t->pending[i];
         if (p->message != message) {
@@ -242,10 +266,16 @@ static void on_acknowledged(void *user, int message, int reason)
         for (size_t r = 0; r < p->count; r++) {
             job->fate.data[p->first + r] = refused ? (uint8_t)reason : MQTT_ACKNOWLEDGED;
         }
+        if (reason == MQTT_RC_NOT_AUTHORIZED) {
+            mqtt_shunned_add(&t->shunned, p->topic, clock_mono_ms());
+        }
         job->acked += refused ? 0 : p->count;
         job->reason = refused && job->reason == 0 ? reason : job->reason;
         job->unanswered--;
         *p = t->pending[--t->pending_count];
+        t->window *= 2;
+        t->window = t->window < (size_t)t->settings->inflight ? t->window
+                                                              : (size_t)t->settings->inflight;
         t->progress_ms = clock_mono_ms();
         return;
     }
@@ -295,6 +325,7 @@ static size_t connect_when_needed(struct mqtt_transport *t)
         return drop_link(t, 0, "earlier attempts to connect are still waiting for the network");
     }
     t->began = true;
+    t->refused = false;
     t->progress_ms = clock_mono_ms();
     int r = mqtt_link_create(t->settings, t->gateway, &events, t, &t->link);
     if (r == 0) {
@@ -335,10 +366,12 @@ static int publish_one(struct mqtt_transport *t, struct job *job)
     for (size_t i = 0; i < frame.records; i++) {
         buffer_add_byte(&job->fate, MQTT_UNACKNOWLEDGED);
     }
-    int r = mqtt_link_publish(t->link, &frame, &message);
-    if (r == -EINVAL) { /* such a topic is not sent; the judge is told what a broker would say */
-        memset(job->fate.data + first, MQTT_RC_TOPIC_NAME_INVALID, frame.records);
-        job->reason = job->reason == 0 ? MQTT_RC_TOPIC_NAME_INVALID : job->reason;
+    bool shunned = mqtt_shunned_has(&t->shunned, frame.topic, clock_mono_ms());
+    int r = shunned ? -EACCES : mqtt_link_publish(t->link, &frame, &message);
+    if (r == -EINVAL || r == -EACCES) { /* not sent; the judge is told what a broker would say */
+        int reason = shunned ? MQTT_RC_NOT_AUTHORIZED : MQTT_RC_TOPIC_NAME_INVALID;
+        memset(job->fate.data + first, reason, frame.records);
+        job->reason = job->reason == 0 ? reason : job->reason;
         job->at = at;
         return 0;
     }
@@ -348,8 +381,11 @@ static int publish_one(struct mqtt_transport *t, struct job *job)
     }
     job->at = at;
     job->unanswered++;
-    t->pending[t->pending_count++] = (struct pending){
-        .message = message, .job = job, .first = first, .count = frame.records};
+    t->pending[t->pending_count++] = (struct pending){.message = message,
+                                                      .topic = frame.topic,
+                                                      .job = job,
+                                                      .first = first,
+                                                      .count = frame.records};
     spend(t, &frame);
     t->progress_ms = clock_mono_ms();
     return 0;
@@ -357,7 +393,7 @@ static int publish_one(struct mqtt_transport *t, struct job *job)
 
 static bool room(const struct mqtt_transport *t)
 {
-    return t->pending_count < (size_t)t->settings->inflight && pause_us(t) == 0;
+    return t->pending_count < t->window && pause_us(t) == 0;
 }
 
 /* Publishes a job's messages as far as bounds and rate allow. False: the link is down. */
@@ -460,7 +496,7 @@ static bool held_back(const struct mqtt_transport *t)
     for (size_t i = 0; i < t->job_count; i++) {
         const struct job *job = &t->jobs[i];
         if (job->request != NULL && !all_published(job) && !job->too_large) {
-            return t->pending_count < (size_t)t->settings->inflight;
+            return t->pending_count < t->window;
         }
     }
     return false;
