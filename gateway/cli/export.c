@@ -172,7 +172,7 @@ static int export(const struct cli *cli, const struct export_wish *wish,
     struct store_handover marked = {0};
     char sum[65];
     int status = write_file(cli, wish, options, &done, sum) < 0 ? COMMAND_NOT_WELL : COMMAND_GOOD;
-    if (status == COMMAND_GOOD && options->mark) {
+    if (status == COMMAND_GOOD && options->mark && wish->uplink != NULL) {
         status = mark(cli, wish->uplink->name, &done, &marked);
     }
     if (status == COMMAND_GOOD && options->out != NULL) {

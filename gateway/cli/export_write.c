@@ -83,7 +83,7 @@ static int note_run(struct exported *done, const struct scan *scan, uint16_t sel
         last->last_seq++;
         return 0;
     }
-    if (done->run_count == done->run_capacity) {
+    if (done->run_count == done->run_capacity || done->runs == NULL) {
         size_t capacity = done->run_capacity == 0 ? 64 : done->run_capacity * 2;
         struct store_handed *runs = reallocarray(done->runs, capacity, sizeof *runs);
         if (runs == NULL) {

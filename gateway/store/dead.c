@@ -170,7 +170,7 @@ static int open_letter(struct opened *o, struct store_letter *ret_letter)
     int rc = letter.uplink == NULL || letter.why == NULL ? -ENOMEM : 0;
     rc = rc < 0 ? rc : take_points(&c, version, &o->points, &count);
     rc = rc < 0 ? rc : take_scan(o, &c, &letter);
-    rc = rc < 0 ? rc : list_refused(o, count == 0, &letter);
+    rc = rc < 0 ? rc : letter.scan == NULL ? -EBADMSG : list_refused(o, count == 0, &letter);
     if (rc == 0) {
         *ret_letter = letter;
     }

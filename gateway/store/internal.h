@@ -114,6 +114,8 @@ void store_adapt_interval(struct store *store);
 void reader_overtake(struct store_reader *reader, const struct wal_row *row, enum ledger_fate fate,
                      uint32_t aside);
 void reader_wake(struct store_reader *reader);
+/* The scan waits again: one in flight behind it does not settle it as a gap. */
+void reader_reopen(struct store_reader *reader, const struct scan *scan);
 
 /* ledger.c, under the lock: the uplink's track of a row, NULL when it does not look after it. */
 struct track *ledger_track(struct store *store, unsigned uplink, unsigned stream, uint32_t device);

@@ -161,6 +161,22 @@ void reader_overtake(struct store_reader *reader, const struct wal_row *row, enu
     }
 }
 
+void reader_reopen(struct store_reader *reader, const struct scan *scan)
+{
+    if (scan->device > reader->device_count) {
+        return;
+    }
+    for (unsigned l = 0; l < STORE_LANES; l++) {
+        struct flight *flight = reader->devices[scan->device - 1].flights[l][scan->stream];
+        for (size_t i = 0; flight != NULL && i < flight->count; i++) {
+            struct flight_item *item = &flight->items[i];
+            if (item->prev_seq < scan->seq && item->seq > scan->seq) {
+                item->prev_seq = scan->seq;
+            }
+        }
+    }
+}
+
 /* What a take has gathered so far. */
 struct taking {
     struct staged **scans; /* grows */
@@ -271,7 +287,9 @@ static int take_devices(struct store_reader *reader, enum store_lane lane, enum 
     uint32_t count = (uint32_t)reader->device_count;
     uint32_t *rotor = &reader->lanes[lane].rotor[stream];
     store_lock(reader->store);
-    for (uint32_t i = 0; i < count && rc == 0 && taking->count < max_scans &&
+    /* What was read ahead does not know of scans that wait again: it is read anew first. */
+    bool stale = reader->barred || reader->requeued;
+    for (uint32_t i = 0; !stale && i < count && rc == 0 && taking->count < max_scans &&
                          (taking->count == 0 || taking->bytes < max_bytes) &&
                          reader->lanes[lane].staged[stream] > 0;
          i++) {

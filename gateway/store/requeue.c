@@ -318,9 +318,23 @@ static int add_blocks(struct requeue *r, const struct scan *const *scans, size_t
     return 0;
 }
 
+/* The scan before a block that is written again: one that is put back may lie nearer. */
+static uint64_t behind(const struct requeue *r, size_t first, const struct large *large)
+{
+    uint64_t nearest = large->prev_seq;
+    for (size_t i = first; i > 0 && same_chain(r->list[i - 1].scan, r->list[first].scan); i--) {
+        uint64_t seq = r->list[i - 1].scan->seq;
+        if (r->list[i - 1].place == PLACE_PUT && seq < large->first_seq) {
+            return seq > nearest ? seq : nearest;
+        }
+    }
+    return nearest;
+}
+
 /* list[from .. to) lie between the scans of one block: it is written again with them. */
 static int merge(struct store *store, struct requeue *r, size_t from, size_t to, struct look *look)
 {
+    const size_t first = from;
     bool spans = false;
     int rc = open_spanning(store, r->list[from].scan, look, &spans);
     if (rc < 0 || !spans) {
@@ -339,7 +353,40 @@ static int merge(struct store *store, struct requeue *r, size_t from, size_t to,
         scans[count++] = scan;
         at += scan_size(scan);
     }
-    return add_blocks(r, scans, count, look->large.prev_seq, look->large.written_ms, false);
+    return add_blocks(r, scans, count, behind(r, first, &look->large), look->large.written_ms,
+                      false);
+}
+
+/* The block behind list[to - 1], if its head counts that scan among what is missing before it:
+ * whoever settles its first scan would settle the gap, too. It is written again with a smaller one.
+ */
+static int shorten_gap(struct store *store, struct requeue *r, size_t to, struct look *look)
+{
+    const struct scan *last = r->list[to - 1].scan;
+    struct large next;
+    int rc = large_copy(store->env, last->stream, last->device, last->seq, &next, &look->value);
+    look->known = false;
+    if (rc < 0 || next.damaged || next.prev_seq >= last->seq) {
+        return rc == -ENOENT ? 0 : rc;
+    }
+    for (size_t i = to;
+         i < r->count && same_chain(r->list[i].scan, last) && r->list[i].scan->seq <= next.last_seq;
+         i++) {
+        if (r->list[i].place == PLACE_PUT) {
+            return 0; /* the next one of the list, or the block is written with it anyway */
+        }
+    }
+    rc = large_decode(&next, look->value.data, look->value.len, &look->scans);
+    auto_free const struct scan **scans = calloc(next.scans + 1, sizeof(const struct scan *));
+    if (rc < 0 || scans == NULL) {
+        return rc < 0 ? rc : -ENOMEM;
+    }
+    size_t count = 0;
+    for (size_t at = 0; at < look->scans.len && count < next.scans; count++) {
+        scans[count] = (const struct scan *)(const void *)(look->scans.data + at);
+        at += scan_size(scans[count]);
+    }
+    return add_blocks(r, scans, count, last->seq, next.written_ms, false);
 }
 
 /* list[from .. to) follow each other, and no block spans them. */
@@ -372,7 +419,9 @@ static int build(struct store *store, struct requeue *r, struct look *look)
         while (to < r->count && together(&r->list[to - 1], &r->list[to])) {
             to++;
         }
-        int rc = r->list[i].block != 0 ? merge(store, r, i, to, look) : make(r, i, to);
+        bool spanned = r->list[i].block != 0;
+        int rc = spanned ? merge(store, r, i, to, look) : make(r, i, to);
+        rc = rc < 0 || spanned ? rc : shorten_gap(store, r, to, look);
         if (rc < 0) {
             return rc;
         }
@@ -394,7 +443,21 @@ static bool reopen(struct store *store, struct requeue *r, const struct wanted *
     fates[FATE_DEAD] -= w->refused;
     fates[FATE_NOT_SELECTED] -= rest;
     track->waiting += scan->count;
+    if (store->readers[r->uplink] != NULL) {
+        reader_reopen(store->readers[r->uplink], scan);
+    }
     return true;
+}
+
+/* Before the commit reclaims anything: what waits behind `flushed` is looked for in the log. */
+static void note_blocks(struct store *store, const struct requeue *r)
+{
+    for (size_t i = 0; i < r->head_count; i++) {
+        const struct put *put = &r->heads[i];
+        uint64_t *flushed = &store->state.devices[put->device - 1].flushed[put->stream];
+        *flushed = put->last_seq > *flushed ? put->last_seq : *flushed;
+        store->state.blocks += put->fresh;
+    }
 }
 
 static void apply(struct store *store, struct requeue *r)
@@ -418,12 +481,12 @@ static void apply(struct store *store, struct requeue *r)
     struct state_uplink *uplink = &store->state.uplinks[r->uplink];
     if (r->letter_count > 0) {
         uplink->floor = uplink->floor < store->state.tail ? uplink->floor : store->state.tail;
-        if (store->readers[r->uplink] != NULL && in_log) {
-            store->readers[r->uplink]->requeued_from = store->state.tail;
+        struct store_reader *reader = store->readers[r->uplink];
+        if (reader != NULL) {
+            reader->barred = true;
+            reader->requeued_from = in_log ? store->state.tail : reader->requeued_from;
         }
-        for (size_t i = 0; i < r->head_count; i++) {
-            store->state.blocks += r->heads[i].fresh;
-        }
+        note_blocks(store, r);
         store->marked = true;
         r->applied = true;
     }
@@ -557,15 +620,11 @@ void requeue_done(struct store *store)
     if (r == NULL) {
         return;
     }
-    for (size_t i = 0; i < r->head_count; i++) {
-        const struct put *put = &r->heads[i];
-        uint64_t *flushed = &store->state.devices[put->device - 1].flushed[put->stream];
-        *flushed = put->last_seq > *flushed ? put->last_seq : *flushed;
-    }
     struct store_reader *reader = store->readers[r->uplink];
     if (reader != NULL && !r->drops) {
         reader->requeued_readings += r->result.readings;
         reader->requeued = true;
+        reader->barred = false;
         reader_wake(reader);
     }
     requeue_destroy(take_ptr(store->requeue));
