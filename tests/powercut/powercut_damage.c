@@ -3,10 +3,12 @@
  * N damaged copies (2,000) of a good store: flipped bits, zeroed and exchanged pages, foreign
  * bytes, a file cut off, another version, no meta page. Each is lived with as the daemon would, in
  * a child that must not crash: the store opens, sound or set aside; it hands out nothing that was
- * never stored, and takes new scans. What LMDB finds out only while it writes may latch the store:
+ * never stored, and takes new scans; and what is readable of a file that was set aside comes back,
+ * or not, but ends. What LMDB finds out only while it writes may latch the store:
  * then the next start must do. The last line is a JSON summary. */
 #include "disk.h"
 #include "examine.h"
+#include "gateway/store/salvage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +34,7 @@ enum {
 /* How a life with a damaged file went; in shared memory, so that a crash tells how far it came. */
 struct life {
     bool set_aside, latched;
-    uint64_t bad_blocks, scans;
+    uint64_t bad_blocks, scans, salvaged;
     char step[24];
     char wrong[96]; /* empty: nothing */
 };
@@ -42,9 +44,11 @@ struct bench {
     uint64_t seed, rng;
     struct truth *truth;
     struct life *life;
+    struct store *store; /* in the child */
     uint8_t *good;
     size_t size;
-    uint64_t files, set_aside, with_bad_blocks, latched, unnoticed, crashed, hung, wrong, shown;
+    uint64_t files, set_aside, salvaged, with_bad_blocks, latched, unnoticed, crashed, hung, wrong,
+        shown;
 };
 
 static uint64_t chance(struct bench *bench, uint64_t bound)
@@ -224,6 +228,60 @@ static int take_and_put(struct bench *bench, struct store *store)
     return rc;
 }
 
+/* What came back has another identity; its time says which scan it was. */
+static int look_at_salvaged(void *user, const struct scan *scan)
+{
+    struct bench *bench = user;
+    _Alignas(8) uint8_t memory[TRUTH_SCAN_BYTES];
+    struct scan *was = (struct scan *)(void *)memory;
+    const struct store_names *names = store_names(bench->store, scan->device);
+    uint64_t seq = (uint64_t)(scan->time_ms - bench->truth->base_ms) / 1000;
+    if (scan->boot_ms != 0) {
+        return 0; /* one of its own */
+    }
+    memcpy(was, scan, scan_size(scan) < sizeof(memory) ? scan_size(scan) : sizeof(memory));
+    was->seq = seq;
+    was->boot_ms = scan->stream == STREAM_AGGREGATE ? 0 : 5000 + (int64_t)seq * 1000;
+    was->device = 0;
+    for (uint32_t d = 0; d < TRUTH_DEVICES && names != NULL; d++) {
+        was->device = strcmp(names->device, truth_device_names[d]) == 0 ? d + 1 : was->device;
+    }
+    return look_at(bench, was);
+}
+
+/* Beside the work, as the daemon does it; by the end nothing is damaged or unaccounted for. */
+static int salvage(struct bench *bench, struct store *store)
+{
+    enum { STEPS_MAX = 5000 };
+    struct timespec pause = {.tv_nsec = 1000000};
+    uint64_t blocks = 0, bad = 0;
+    struct ledger_device total = {0};
+    step(bench->life, "salvage");
+    int rc = store_salvage_start(store, NULL, NULL);
+    for (unsigned i = 0; rc == 0 && store_salvage_busy(store); i++) {
+        rc = store_salvage_step(store);
+        rc = rc < 0 ? rc : store_commit(store);
+        nanosleep(&pause, NULL);
+        if (i == STEPS_MAX) {
+            snprintf(bench->life->wrong, sizeof(bench->life->wrong), "salvage does not end");
+            break;
+        }
+    }
+    rc = rc < 0 ? rc : store_verify(store, &blocks, &bad);
+    rc = rc < 0 ? rc : store_ledger_total(store, 0, &total);
+    bench->life->salvaged = total.counts[LEDGER_SALVAGED];
+    bench->store = store;
+    for (unsigned s = 0; s < STREAM_COUNT && rc == 0 && bench->life->set_aside; s++) {
+        int shown = store_history(store, (enum stream)s, 0, INT64_MIN, INT64_MAX, look_at_salvaged,
+                                  bench);
+        rc = shown < 0 ? shown : 0;
+    }
+    if (rc == 0 && bench->life->set_aside && bad > 0) {
+        snprintf(bench->life->wrong, sizeof(bench->life->wrong), "salvage made damaged blocks");
+    }
+    return rc;
+}
+
 /* One start of the daemon; -EIO: it would be started again. */
 static int start_once(struct bench *bench)
 {
@@ -237,6 +295,7 @@ static int start_once(struct bench *bench)
     bench->life->set_aside |= store_quarantined(store) != NULL;
     rc = look(bench, store);
     rc = rc < 0 ? rc : take_and_put(bench, store);
+    rc = rc < 0 ? rc : salvage(bench, store);
     step(bench->life, "close");
     store_close(store);
     return rc;
@@ -313,6 +372,7 @@ static void damage_one(struct bench *bench, uint64_t number)
     bench->crashed += status != 0 && !hung;
     bench->wrong += life->wrong[0] != '\0';
     bench->set_aside += life->set_aside;
+    bench->salvaged += life->salvaged > 0;
     bench->latched += life->latched;
     bench->with_bad_blocks += life->bad_blocks > 0;
     bench->unnoticed += !life->set_aside && !life->latched && life->bad_blocks == 0;
@@ -374,13 +434,13 @@ static int prove(struct bench *bench, uint64_t files, double hours, uint64_t onl
     (void)rmdir(bench->work);
     bool good = bench->crashed + bench->hung + bench->wrong == 0;
     printf("{\"program\": \"powercut_damage\", \"good\": %s, \"seconds\": %.1f, \"files\": %llu, "
-           "\"set_aside\": %llu, \"with_bad_blocks\": %llu, \"latched\": %llu, "
+           "\"set_aside\": %llu, \"salvaged\": %llu, \"with_bad_blocks\": %llu, \"latched\": %llu, "
            "\"without_effect\": %llu, \"crashed\": %llu, \"hung\": %llu, \"wrong\": %llu}\n",
            good ? "true" : "false", seconds() - began, (unsigned long long)bench->files,
-           (unsigned long long)bench->set_aside, (unsigned long long)bench->with_bad_blocks,
-           (unsigned long long)bench->latched, (unsigned long long)bench->unnoticed,
-           (unsigned long long)bench->crashed, (unsigned long long)bench->hung,
-           (unsigned long long)bench->wrong);
+           (unsigned long long)bench->set_aside, (unsigned long long)bench->salvaged,
+           (unsigned long long)bench->with_bad_blocks, (unsigned long long)bench->latched,
+           (unsigned long long)bench->unnoticed, (unsigned long long)bench->crashed,
+           (unsigned long long)bench->hung, (unsigned long long)bench->wrong);
     return good ? 0 : 1;
 }
 

@@ -3,6 +3,11 @@
 #include "gateway/store/store_clock.h"
 #include "store_drain.h"
 
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+
 static const int64_t start_ms = 1769855400000;
 
 /* One thread writes and reads here, so the slow thread sanitizer has little to see in it. */
@@ -292,6 +297,85 @@ static void test_statistics_have_the_times_that_were_decided(void **state)
     assert_int_equal(f->raw + f->summarised, f->appended);
 }
 
+/* What the child got acknowledged, in memory that outlives it. */
+struct shared {
+    _Atomic uint64_t commits, scans; /* scans: of each device */
+};
+
+static void live_until_killed(struct fixture *f, struct shared *shared)
+{
+    open_with(f, STORE_FULL_THIN);
+    f->seq = store_last_seq(f->store, STREAM_RAW, f->devices[0]);
+    for (;;) {
+        fill_by(f, 1, 120);
+        shared->scans = f->seq;
+        shared->commits++;
+    }
+}
+
+/* What a life leaves: sound blocks, a ledger that adds up and holds what was acknowledged. */
+static void check_life(struct fixture *f, const struct shared *shared, bool deliver)
+{
+    uint64_t blocks, bad;
+    open_with(f, STORE_FULL_THIN);
+    assert_null(store_quarantined(f->store));
+    assert_int_equal(store_verify(f->store, &blocks, &bad), 0);
+    assert_int_equal(bad, 0);
+    fixture_adds_up(f->store, (int)f->uplink);
+    f->appended = 0;
+    for (unsigned d = 0; d < DEVICES; d++) {
+        uint64_t last = store_last_seq(f->store, STREAM_RAW, f->devices[d]);
+        assert_true(last >= shared->scans);
+        f->appended += last; /* from 1, without a gap */
+    }
+    struct ledger_device total;
+    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+    assert_int_equal(total.counts[LEDGER_STORED], f->appended * FIXTURE_POINTS);
+    if (deliver) {
+        drain(f);
+        assert_int_equal(f->raw + f->summarised, f->appended);
+        assert_int_equal(fate(f, FATE_THINNED), f->summarised * FIXTURE_POINTS);
+        assert_int_equal(fate(f, FATE_DELIVERED), f->raw * FIXTURE_POINTS + f->statistics);
+    }
+    store_reader_destroy(f->reader);
+    store_close(f->store);
+    f->reader = NULL;
+    f->store = NULL;
+}
+
+/* kill -9 while blocks are appended, flushed and thinned: each acknowledged scan is delivered or in
+ * the statistics, once. WINDROW_THIN_KILLS: how often (9). */
+static void test_kills_among_flush_and_thinning(void **state)
+{
+    struct fixture *f = *state;
+    const char *asked = getenv("WINDROW_THIN_KILLS");
+    unsigned kills = asked != NULL ? (unsigned)strtoul(asked, NULL, 10) : 9;
+    struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(shared != MAP_FAILED);
+    f->settings.max_size_bytes = 512 * 1024;
+    for (unsigned i = 0; i < kills; i++) {
+        uint64_t until = shared->commits + 5 + i * 7919 % 70;
+        clock_hold(start_ms + (int64_t)i * 86400000, 1000000000);
+        pid_t pid = fork();
+        if (pid == 0) {
+            live_until_killed(f, shared);
+            _exit(1);
+        }
+        struct timespec pause = {.tv_nsec = (long)(i * 7919 % 10 + 1) * 300000};
+        for (unsigned k = 0; k < 20000 && shared->commits < until; k++) {
+            nanosleep(&pause, NULL);
+        }
+        kill(pid, SIGKILL);
+        int status;
+        waitpid(pid, &status, 0);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        check_life(f, shared, i % 3 == 2 || i + 1 == kills);
+    }
+    assert_true(f->summarised > 0);
+    munmap(shared, sizeof(*shared));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -302,6 +386,7 @@ int main(void)
         TEST(test_pause_twenty_rounds),
         TEST(test_large_commits_are_thinned_too),
         TEST(test_statistics_have_the_times_that_were_decided),
+        TEST(test_kills_among_flush_and_thinning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
