@@ -357,3 +357,28 @@ def test_a_broker_that_ends_what_it_does_not_allow_costs_no_readings(tmp_path):
     assert closer.closed == 3
     gateway.wait_delivered(gateway.uplink_state("mq")["delivered"] + 100, 30, "mq")
     assert closer.closed == 3
+
+
+@pytest.mark.parametrize("keys,key,words", [
+    ({"writes": "allow"}, "write_points", "which points"),
+    ({"write_points": ""}, "write_points", ""),
+    ({"command_topic": "windrow/#"}, "command_topic", "itself publishes"),
+    ({"command_topic": "sensors/+/telemetry"}, "command_topic", "itself publishes"),
+    ({"command_topic": "a/#/b"}, "command_topic", "no topic filter"),
+    ({"command_topic": "a/{device}"}, "command_topic", "{gateway} only"),
+    ({"command_topic": "c", "protocol": "3.1.1"}, "command_topic", "protocol = 5"),
+    ({"shadow": "full", "protocol": "3.1.1"}, "shadow", "protocol = 5"),
+    ({"shadow": "full", "thing": "a/b"}, "thing", "letters"),
+    ({"shadow": "full", "shadow_name": "x" * 65}, "shadow_name", "64"),
+    ({"device_status_topic": "sensors/status"}, "device_status_topic", "{device}"),
+    ({"reply_topic": "r/{device}"}, "reply_topic", "{gateway} only"),
+    ({"alerts_topic": "a/+"}, "alerts_topic", "+ or #"),
+    ({"write_expiry": "11 min"}, "write_expiry", "")])
+def test_keys_that_cannot_be(tmp_path, keys, key, words):
+    gateway = Gateway(tmp_path)
+    gateway.set("uplink mq", type="mqtt", url="mqtt://127.0.0.1:1", **keys)
+    gateway.write()
+    status, output, errors = gateway.cli("check")
+    told = [line for line in (output + errors).splitlines()
+            if f" {key}: " in line and "warning" not in line]
+    assert status == 2 and told and words in told[0], output + errors
