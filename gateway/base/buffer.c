@@ -113,7 +113,7 @@ const char *buffer_text(struct buffer *b)
     return (const char *)b->data;
 }
 
-uint64_t cursor_take_varint(struct cursor *c)
+uint64_t cursor_take_long_varint(struct cursor *c)
 {
     uint64_t value = 0;
     for (unsigned shift = 0; shift < 64; shift += 7) {
@@ -132,12 +132,6 @@ uint64_t cursor_take_varint(struct cursor *c)
     c->failed = true;
     c->at = c->end;
     return 0;
-}
-
-int64_t cursor_take_zigzag(struct cursor *c)
-{
-    uint64_t u = cursor_take_varint(c);
-    return (int64_t)((u >> 1) ^ (0 - (u & 1)));
 }
 
 uint8_t cursor_take_byte(struct cursor *c)

@@ -58,8 +58,20 @@ struct cursor {
     bool failed;
 };
 
-uint64_t cursor_take_varint(struct cursor *c);
-int64_t cursor_take_zigzag(struct cursor *c);
+uint64_t cursor_take_long_varint(struct cursor *c);
+
+/* Nearly all are one byte long. */
+static inline uint64_t cursor_take_varint(struct cursor *c)
+{
+    return c->at < c->end && *c->at < 0x80 ? *c->at++ : cursor_take_long_varint(c);
+}
+
+static inline int64_t cursor_take_zigzag(struct cursor *c)
+{
+    uint64_t u = cursor_take_varint(c);
+    return (int64_t)((u >> 1) ^ (0 - (u & 1)));
+}
+
 uint8_t cursor_take_byte(struct cursor *c);
 
 /* The next len bytes, or NULL (and failed) when fewer are left. */

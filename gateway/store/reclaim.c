@@ -60,6 +60,9 @@ static int open_rows(struct store *store, struct opened *block)
 static bool settled_row(struct store *store, const struct wal_row *row)
 {
     for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
+        if (store->state.uplinks[u].name == NULL) {
+            continue;
+        }
         const struct track *track = ledger_track(store, u, row->stream, row->device);
         if (track != NULL && !ranges_contains(&track->settled, row->seq)) {
             return false;
@@ -159,7 +162,8 @@ static void raise_floor(struct store *store, unsigned u, const struct wal_row *r
 static void raise_floors(struct store *store, const struct opened *block)
 {
     for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
-        for (size_t i = 0; i < block->header.scans; i++) {
+        bool there = store->state.uplinks[u].name != NULL;
+        for (size_t i = 0; there && i < block->header.scans; i++) {
             raise_floor(store, u, &block->rows[i]);
         }
     }

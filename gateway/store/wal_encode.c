@@ -6,6 +6,8 @@
 #include <string.h>
 #include <zstd.h>
 
+enum { TOGETHER = 4 }; /* columns that are encoded together */
+
 struct wal_encoder {
     ZSTD_CCtx *zstd;
     struct buffer raw;
@@ -13,6 +15,8 @@ struct wal_encoder {
     const struct wal_row **examples; /* a row of each shape */
     uint32_t *table;                 /* open addressing over shapes: index + 1 */
     uint32_t *order;                 /* rows by shape */
+    const struct reading **readings; /* the first one of each row, in that order */
+    int64_t *room;                   /* for values of TOGETHER columns */
     uint32_t shape_count, table_size;
     size_t capacity; /* rows that the arrays hold */
 };
@@ -44,6 +48,8 @@ void wal_encoder_destroy(struct wal_encoder *encoder)
     free(encoder->examples);
     free(encoder->table);
     free(encoder->order);
+    free(encoder->readings);
+    free(encoder->room);
     free(encoder);
 }
 
@@ -61,13 +67,17 @@ static int make_room(struct wal_encoder *encoder, size_t rows)
     free(encoder->examples);
     free(encoder->table);
     free(encoder->order);
+    free(encoder->readings);
+    free(encoder->room);
     encoder->capacity = 0;
     encoder->shapes = calloc(rows, sizeof(*encoder->shapes));
     encoder->examples = calloc(rows, sizeof(const struct wal_row *));
     encoder->table = calloc(table_size, sizeof(*encoder->table));
     encoder->order = calloc(rows, sizeof(*encoder->order));
+    encoder->readings = calloc(rows, sizeof(const struct reading *));
+    encoder->room = calloc(rows * TOGETHER, sizeof(*encoder->room));
     if (encoder->shapes == NULL || encoder->examples == NULL || encoder->table == NULL ||
-        encoder->order == NULL) {
+        encoder->order == NULL || encoder->readings == NULL || encoder->room == NULL) {
         return -ENOMEM;
     }
     encoder->table_size = table_size;
@@ -82,10 +92,24 @@ static inline uint64_t shape_word(const struct reading *reading)
            (uint64_t)reading->quality << 24 | (uint64_t)(uint8_t)reading->exponent << 32;
 }
 
+static uint64_t head_of(const struct reading *reading)
+{
+    uint64_t head;
+    memcpy(&head, reading, sizeof(head));
+    return head;
+}
+
 static bool same_shape(const struct scan *a, const struct scan *b)
 {
     if (a->count != b->count) {
         return false;
+    }
+    uint64_t different = 0; /* mostly nothing is, not even in the bytes that do not matter */
+    for (size_t i = 0; i < a->count; i++) {
+        different |= head_of(&a->readings[i]) ^ head_of(&b->readings[i]);
+    }
+    if (different == 0) {
+        return true;
     }
     for (size_t i = 0; i < a->count; i++) {
         if (shape_word(&a->readings[i]) != shape_word(&b->readings[i])) {
@@ -138,6 +162,7 @@ static void find_shapes(struct wal_encoder *encoder, struct wal_row *rows, size_
     }
     for (size_t i = 0; i < count; i++) {
         struct wal_shape *shape = &encoder->shapes[rows[i].shape];
+        encoder->readings[shape->first + shape->rows] = rows[i].scan->readings;
         encoder->order[shape->first + shape->rows++] = (uint32_t)i;
     }
 }
@@ -182,26 +207,54 @@ static void add_runs(struct buffer *raw, const struct wal_row *rows, size_t coun
     }
 }
 
+/* LEB128 without a branch where it is one byte or two, which of them is hard to foretell. */
+static inline uint8_t *put_varint(uint8_t *at, uint64_t value)
+{
+    while (value >> 14 != 0) {
+        *at++ = (uint8_t)(value | 0x80);
+        value >>= 7;
+    }
+    uint8_t more = value >= 0x80;
+    at[0] = (uint8_t)((value & 0x7f) | (uint8_t)(more << 7));
+    at[1] = (uint8_t)(value >> 7);
+    return at + 1 + more;
+}
+
+enum { VARINT_MAX = 10 };
+
+static inline uint8_t *put_step(uint8_t *at, uint64_t step)
+{
+    return put_varint(at, step << 1 ^ (0 - (step >> 63)));
+}
+
 /* One column of the rows as differences from the row before; `field` is an lvalue in row i. */
-#define ADD_COLUMN(raw, count, field)                                                              \
+#define PUT_COLUMN(at, count, field)                                                               \
     do {                                                                                           \
         uint64_t before_ = 0;                                                                      \
         for (size_t i = 0; i < (count); i++) {                                                     \
-            buffer_add_zigzag((raw), (int64_t)((uint64_t)(field)-before_));                        \
-            before_ = (uint64_t)(field);                                                           \
+            uint64_t now_ = (uint64_t)(field);                                                     \
+            (at) = put_step((at), now_ - before_);                                                 \
+            before_ = now_;                                                                        \
         }                                                                                          \
     } while (0)
 
 static void add_rows(struct buffer *raw, const struct wal_row *rows, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        buffer_add_varint(raw, rows[i].scan->seq - rows[i].prev_seq - 1);
+    enum { COLUMNS = 6 };
+    uint8_t *to = buffer_reserve(raw, count * COLUMNS * VARINT_MAX + 1);
+    if (to == NULL) {
+        return;
     }
-    ADD_COLUMN(raw, count, rows[i].shape);
-    ADD_COLUMN(raw, count, rows[i].scan->time_ms);
-    ADD_COLUMN(raw, count, (uint64_t)rows[i].scan->time_ms - (uint64_t)rows[i].scan->boot_ms);
-    ADD_COLUMN(raw, count, rows[i].scan->window_s);
-    ADD_COLUMN(raw, count, rows[i].text_len);
+    uint8_t *at = to;
+    for (size_t i = 0; i < count; i++) {
+        at = put_varint(at, rows[i].scan->seq - rows[i].prev_seq - 1);
+    }
+    PUT_COLUMN(at, count, rows[i].shape);
+    PUT_COLUMN(at, count, rows[i].scan->time_ms);
+    PUT_COLUMN(at, count, (uint64_t)rows[i].scan->time_ms - (uint64_t)rows[i].scan->boot_ms);
+    PUT_COLUMN(at, count, rows[i].scan->window_s);
+    PUT_COLUMN(at, count, rows[i].text_len);
+    raw->len += (size_t)(at - to);
 }
 
 static void add_shapes(struct wal_encoder *encoder)
@@ -228,34 +281,58 @@ static void add_shapes(struct wal_encoder *encoder)
 struct column {
     const struct wal_row *rows;
     const uint32_t *order;
+    const struct reading *const *readings;
     uint32_t count;
     size_t index;
 };
 
 static const struct reading *column_at(const struct column *column, uint32_t i)
 {
-    return &column->rows[column->order[i]].scan->readings[column->index];
+    return &column->readings[i][column->index];
+}
+
+/* TOGETHER neighbouring integer columns: their values share lines of the cache. */
+static bool is_integer(const struct column *column, size_t index)
+{
+    uint8_t kind = column->readings[0][index].kind;
+    return kind == VALUE_DECIMAL || kind == VALUE_BOOL;
+}
+
+/* Of column->index and those behind it; false: they are not all integers. */
+static bool add_together(struct buffer *raw, const struct column *column, int64_t *room)
+{
+    for (size_t c = 0; c < TOGETHER; c++) {
+        if (!is_integer(column, column->index + c)) {
+            return false;
+        }
+    }
+    const uint32_t count = column->count;
+    uint8_t *to = buffer_reserve(raw, (size_t)count * TOGETHER * VARINT_MAX + 1);
+    if (to == NULL) {
+        return true;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct reading *readings = column->readings[i] + column->index;
+        for (size_t c = 0; c < TOGETHER; c++) {
+            room[c * count + i] = readings[c].integer;
+        }
+    }
+    uint8_t *at = to;
+    for (size_t c = 0; c < TOGETHER; c++) {
+        PUT_COLUMN(at, count, room[c * count + i]);
+    }
+    raw->len += (size_t)(at - to);
+    return true;
 }
 
 static void add_integers(struct buffer *raw, const struct column *column)
 {
-    uint8_t *to = buffer_reserve(raw, (size_t)column->count * 10);
+    uint8_t *to = buffer_reserve(raw, (size_t)column->count * VARINT_MAX + 1);
     if (to == NULL) {
         return;
     }
     uint8_t *at = to;
-    uint64_t before = 0;
-    for (uint32_t i = 0; i < column->count; i++) {
-        uint64_t value = (uint64_t)column_at(column, i)->integer;
-        uint64_t step = value - before;
-        before = value;
-        step = step << 1 ^ (0 - (step >> 63));
-        while (step >= 0x80) {
-            *at++ = (uint8_t)(step | 0x80);
-            step >>= 7;
-        }
-        *at++ = (uint8_t)step;
-    }
+    PUT_COLUMN(at, column->count, column_at(column, (uint32_t)i)->integer);
     raw->len += (size_t)(at - to);
 }
 
@@ -318,8 +395,16 @@ static void add_values(struct wal_encoder *encoder, const struct wal_row *rows)
 {
     for (uint32_t s = 0; s < encoder->shape_count; s++) {
         const struct wal_shape *shape = &encoder->shapes[s];
-        struct column column = {rows, encoder->order + shape->first, shape->rows, 0};
+        struct column column = {.rows = rows,
+                                .order = encoder->order + shape->first,
+                                .readings = encoder->readings + shape->first,
+                                .count = shape->rows};
         for (; column.index < shape->count; column.index++) {
+            if (column.index + TOGETHER <= shape->count &&
+                add_together(&encoder->raw, &column, encoder->room)) {
+                column.index += TOGETHER - 1;
+                continue;
+            }
             switch ((enum value_kind)column_at(&column, 0)->kind) {
             case VALUE_DECIMAL:
             case VALUE_BOOL:

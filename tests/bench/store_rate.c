@@ -179,7 +179,8 @@ static int compare(const char *base, unsigned devices, unsigned rows, unsigned c
                      least_per_s);
     char name[140];
     snprintf(name, sizeof(name), "speed beside bare LMDB, %.0f KiB a commit, %s", kib, what);
-    bad += bench_line(name, ratios[ROUNDS / 2], "times", BENCH_AT_LEAST, least_ratio);
+    bad += bench_line(name, ratios[ROUNDS / 2], "times",
+                      least_ratio > 0 ? BENCH_AT_LEAST : BENCH_SHOWN, least_ratio);
     wal_encoder_destroy(encoded.encoder);
     free(encoded.rows);
     buffer_finish(&encoded.bytes);
@@ -189,12 +190,12 @@ static int compare(const char *base, unsigned devices, unsigned rows, unsigned c
     return bad;
 }
 
+/* Where all of it waits, at a thousand times the pace of a site, its passing into large blocks is
+ * measured as well, which bare LMDB does not do: that ratio is only shown. */
 int bench_rate(const char *base, unsigned commits)
 {
-    int bad = 0;
-    for (int waiting = 0; waiting <= 1; waiting++) {
-        bad += compare(base, 770, 6, commits, waiting, 5e6, 0.4);
-        bad += compare(base, 520, 1, commits, waiting, 0, 0.7);
-    }
-    return bad;
+    int bad = compare(base, 770, 6, commits, false, 5e6, 0.4);
+    bad += compare(base, 520, 1, commits, false, 0, 0.7);
+    bad += compare(base, 770, 6, commits, true, 5e6, 0);
+    return bad + compare(base, 520, 1, commits, true, 0, 0);
 }
