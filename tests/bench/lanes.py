@@ -7,8 +7,6 @@ connections). Counted from the commit to the whole request at the endpoint: 99 %
 batch_interval and two round trips. Also what of the line was used, and the order of what came.
 """
 import argparse
-import datetime
-import gzip
 import json
 import os
 import shutil
@@ -17,8 +15,8 @@ import sys
 import tempfile
 import time
 
+from arrivals import Arrivals
 from certificates import Authority
-from endpoint import Endpoint
 from measure import emit
 from process import kill_all, program
 from relay import Relay
@@ -26,30 +24,6 @@ from relay import Relay
 DEVICES, INTERVAL_MS = 50, 1000
 LEAST_MS = 50  # for a round trip that is none: what two cores need to do it all
 LINES = [("as it is", 0, 0), ("100 ms", 50, 0), ("100 ms, 1 Mbit/s", 50, 1000)]
-
-
-class Arrivals:
-    """An endpoint that notes how late each scan came, and whether its lane was in order."""
-
-    def __init__(self, authority, first_live):
-        self.late_ms, self.last, self.disorder, self.first_live = {}, {}, 0, first_live
-        self.endpoint = Endpoint(*authority.issue("cloud"), self.take)
-
-    def take(self, _path, headers, body):
-        now = datetime.datetime.now(datetime.timezone.utc)
-        if headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
-        records = json.loads(body)["records"]
-        with self.endpoint.lock:
-            for record in records:
-                device, seq = record["device"], record["seq"]
-                live = seq >= self.first_live
-                if live:
-                    then = datetime.datetime.fromisoformat(record["time"].replace("Z", "+00:00"))
-                    self.late_ms.setdefault((device, seq), (now - then).total_seconds() * 1000)
-                self.disorder += seq <= self.last.get((device, live), 0)
-                self.last[device, live] = seq
-        return 200, "application/json", json.dumps({"accepted": len(records)})
 
 
 def quantile(values, part):
