@@ -255,10 +255,10 @@ static int load_block(struct store_reader *reader, enum store_lane which, uint64
 static bool has_room(const struct store_reader *reader, enum store_lane which)
 {
     const struct lane *lane = &reader->lanes[which];
-    size_t kept = reader->split && which == STORE_LANE_BACKFILL ? READER_STAGE_LIVE : 0;
+    size_t more = reader->split && which == STORE_LANE_LIVE ? READER_STAGE_LIVE : 0;
     size_t scans = lane->pass ? (size_t)LARGE_MEMORY_MAX : (size_t)WAL_MEMORY_MAX;
     size_t most = scans + scans / sizeof(struct scan) * sizeof(struct staged) / 8;
-    return lane->stages == 0 || reader->stage_bytes + most + kept <= READER_STAGE_MAX;
+    return lane->stages == 0 || reader->stage_bytes + most <= READER_STAGE_MAX + more;
 }
 
 /* The next block of the log up to `end`, or the pass that must come before it. */

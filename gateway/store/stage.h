@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Scan memory in all lanes together, some of it for the live one alone. A block is loaded where it
- * fits, or its lane has nothing. */
-enum { READER_STAGE_MAX = 3 * 1024 * 1024, READER_STAGE_LIVE = 1024 * 1024 };
+/* Scan memory in all lanes together, and what the live one may have beyond it. A block is loaded
+ * where it fits, or its lane has nothing. */
+enum { READER_STAGE_MAX = 3 * 1024 * 1024, READER_STAGE_LIVE = 768 * 1024 };
 
 /* A decoded block of which scans are still to be handed out. */
 struct stage {

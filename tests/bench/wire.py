@@ -1,10 +1,10 @@
 """wire [--batches N]: bytes a reading on the wire, TLS included.
 
 Batches of 500 scans of 20 points of the reference signal go to `windrow sink` (lines to an endpoint
-that answers as InfluxDB does) through a relay that counts TCP payloads: handshake, TLS records,
-headers, bodies. "up" is what the limits hold, "down" is shown. In device order a backlog is sent;
-in arrival order readings as they come in, of 50 devices (10 scans of each a batch) and of 500. The
-physical reference is the order-0 entropy of the differences.
+that answers as InfluxDB does) through a relay of 4 Mbit/s that counts TCP payloads: handshake, TLS
+records, headers, bodies. "up" is what the limits hold, "down" is shown. In device order a backlog
+is sent; in arrival order readings as they come in, of 50 devices (10 scans of each a batch) and of
+500. The physical reference is the order-0 entropy of the differences.
 """
 import argparse
 import json
@@ -21,6 +21,7 @@ from process import kill_all, program
 from relay import Relay
 from site_parts import Sink
 
+KBIT_S = 4000
 CASES = [  # name, order, devices, keys, limit
     ("batch+zstd, device order", "device", 10, "compress = zstd", 2.2),
     ("batch+zstd, arrival order", "arrival", 50, "compress = zstd", 3.2),
@@ -37,7 +38,7 @@ CASES = [  # name, order, devices, keys, limit
 
 def measure(folder, url, port, authority, case, batches):
     name, order, devices, keys, limit = case
-    relay = Relay(folder, port).start()
+    relay = Relay(folder, port, 0, KBIT_S).start()
     before = relay.counts()
     result = subprocess.run(
         [program("bench_wire"), order, str(devices), str(batches),

@@ -127,7 +127,7 @@ def test_sessions_are_resumed(tmp_path, gateway, sink):
     log, first = nginx.log(), {}
     for _, connection, resumed, *_ in log:
         first.setdefault(connection, resumed)
-    assert len(first) > 10
+    assert len(first) > 5
     assert sum(not resumed for resumed in first.values()) <= 2, first
     assert log[before][2], "the first one after the outage"
 

@@ -47,7 +47,7 @@ static void test_a_scan_is_a_line(void **state)
         "seq=18231i,wind_speed=8.42,power=8.43,power_quality=\"uncertain\",grid_ok=true "
         "1769855400000132810\n"
         "readings,device=t02,gateway=borssele-1,store=9f2c61d07a3b,stream=raw "
-        "seq=4i,wind_speed=842.00 1769855401000400000\n");
+        "seq=4i,wind_speed=842 1769855401000400000\n");
 }
 
 static void test_values_that_the_protocol_lacks(void **state)

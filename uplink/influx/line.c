@@ -201,6 +201,16 @@ static void add_reading(struct buffer *out, const struct head *h, const struct s
     }
 }
 
+/* Without the zeros at the end of a fraction: gzip has no use for lines of equal length. */
+static char *trim(char *end, int8_t exponent)
+{
+    while (exponent < 0 && end[-1] == '0') {
+        end--;
+        exponent++;
+    }
+    return end[-1] == '.' ? end - 1 : end;
+}
+
 /* The usual value: one check for room, then straight copies. */
 static bool add_fast(struct buffer *out, const struct head *h, const struct reading *r)
 {
@@ -212,7 +222,7 @@ static bool add_fast(struct buffer *out, const struct head *h, const struct read
     char *at = out_room(out, key.len + OUT_NUMBER_MAX);
     if (at != NULL) {
         memcpy(at, h->text.data + key.offset, key.len);
-        out_advance(out, out_decimal(at + key.len, reading_decimal(r)));
+        out_advance(out, trim(out_decimal(at + key.len, reading_decimal(r)), r->exponent));
     }
     return true;
 }

@@ -1,6 +1,9 @@
 #include "uplink/transport/compress.h"
 
+#include "gateway/base/clock.h"
+
 #include <errno.h>
+#include <time.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -8,12 +11,12 @@
  * encode): gzip 1 65 ns and 3.4 B a reading, as it is tuned here 170 ns and 2.4 B, gzip 6 255 ns
  * and 2.3 B. */
 enum {
-    GZIP_LEVEL = 4, /* for its strategy: what follows is told to deflateTune() */
-    GZIP_GOOD = 16,
-    GZIP_LAZY = 64,
+    GZIP_LEVEL = 6, /* what follows is told to deflateTune() */
+    GZIP_GOOD = 32,
+    GZIP_LAZY = 16,
     GZIP_NICE = 256,
-    GZIP_CHAIN = 32,
-    GZIP_WINDOW = 15 + 16, /* + 16: with a gzip header */
+    GZIP_CHAIN = 96,
+    GZIP_WINDOW = 14 + 16, /* + 16: with a gzip header */
 };
 
 /* How zstd looks for repeats. Which of WHOLE and ROWS suits a body is tried on its beginning, so
@@ -21,8 +24,15 @@ enum {
  * - WHOLE is zstd's own level 1: batch 2.1 B and 17 ns, columns 0.86 B and 5 ns.
  * - ROWS finds only what stands a record before, which in records of equal length is best found
  *   without other offers: batch 1.8 B and 15 ns. With rows of unequal length it is worse.
- * - DENSE weighs every choice: columns 0.79 B and 180 ns. */
-enum { ZSTD_LEVEL = 1, SAMPLE_BYTES = 16 * 1024 };
+ * - DENSE weighs every choice: columns 0.79 B and 180 ns. It is taken as long as it costs no more
+ *   than a part of the time: always where the line is what a backlog waits for (a quarter of a core
+ *   are 8 Mbit/s), and not where the line is quicker than that. */
+enum {
+    ZSTD_LEVEL = 1,
+    SAMPLE_BYTES = 16 * 1024,
+    DENSE_PART = 4,
+    DENSE_SAVED_NS = 25000000, /* of unused time, at most */
+};
 
 struct search {
     int strategy, min_match, table_log, search_log, target; /* 0: as the level has it */
@@ -39,6 +49,8 @@ struct compressor {
     z_stream gzip;
     bool gzip_ready;
     ZSTD_CCtx *zstd;
+    int64_t dense_ns; /* CPU time that DENSE may still take */
+    int64_t since_ns; /* CLOCK_MONOTONIC: counted up to then */
 };
 
 int compressor_create(int mode, struct compressor **ret_compressor)
@@ -48,11 +60,13 @@ int compressor_create(int mode, struct compressor **ret_compressor)
         return -ENOMEM;
     }
     c->mode = mode;
+    c->dense_ns = DENSE_SAVED_NS;
+    c->since_ns = clock_mono_ns();
     if (mode == COMPRESS_ZSTD) {
         c->zstd = ZSTD_createCCtx();
     } else {
         c->gzip_ready = deflateInit2(&c->gzip, GZIP_LEVEL, Z_DEFLATED, GZIP_WINDOW, 8,
-                                     Z_DEFAULT_STRATEGY) == Z_OK;
+                                     Z_FILTERED) == Z_OK;
     }
     if (c->zstd == NULL && !c->gzip_ready) {
         compressor_destroy(c);
@@ -118,6 +132,31 @@ static const struct search *choose(ZSTD_CCtx *zstd, void *to, size_t bound, cons
     return &searches[rows < whole ? ROWS : WHOLE];
 }
 
+static int64_t cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static bool may_be_dense(struct compressor *c)
+{
+    int64_t now_ns = clock_mono_ns();
+    c->dense_ns += (now_ns - c->since_ns) / DENSE_PART;
+    c->dense_ns = c->dense_ns < DENSE_SAVED_NS ? c->dense_ns : DENSE_SAVED_NS;
+    c->since_ns = now_ns;
+    return c->dense_ns > 0;
+}
+
+static size_t pack_dense(struct compressor *c, void *to, size_t bound, const struct buffer *in)
+{
+    int64_t began_ns = cpu_ns();
+    bool dense = may_be_dense(c);
+    size_t n = pack(c->zstd, &searches[dense ? DENSE : WHOLE], to, bound, in->data, in->len);
+    c->dense_ns -= dense ? cpu_ns() - began_ns : 0;
+    return n;
+}
+
 static int run_zstd(struct compressor *c, const struct buffer *in, bool dense, struct buffer *out)
 {
     size_t bound = ZSTD_compressBound(in->len);
@@ -125,8 +164,8 @@ static int run_zstd(struct compressor *c, const struct buffer *in, bool dense, s
     if (to == NULL) {
         return -ENOMEM;
     }
-    const struct search *how = dense ? &searches[DENSE] : choose(c->zstd, to, bound, in);
-    size_t n = pack(c->zstd, how, to, bound, in->data, in->len);
+    size_t n = dense ? pack_dense(c, to, bound, in)
+                     : pack(c->zstd, choose(c->zstd, to, bound, in), to, bound, in->data, in->len);
     if (ZSTD_isError(n)) {
         return -EIO;
     }

@@ -10,7 +10,8 @@ must_check int compressor_create(int mode, struct compressor **ret_compressor);
 void compressor_destroy(struct compressor *c);
 
 /* Replaces ret_out's content; the same bytes in give the same bytes out. dense: a reading takes few
- * bytes of it, so that a long search for each of them costs little. */
+ * bytes of it, so that a long search for each of them pays; then they may differ by the time there
+ * is for it. */
 must_check int compressor_run(struct compressor *c, const struct buffer *in, bool dense,
                               struct buffer *ret_out);
 /* "gzip", "zstd": the Content-Encoding. */
