@@ -27,7 +27,6 @@ struct store {
     struct env *env;
     struct dictionary *dictionary;
     struct state state;
-
     struct buffer pending;
     struct run *runs;
     size_t run_count, run_capacity;

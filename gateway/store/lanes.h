@@ -54,6 +54,7 @@ struct store_reader {
     uint64_t held_from; /* the block of the log where a held device may begin, UINT64_MAX: none */
     /* Set by the writer: scans wait again, in the log from there on (UINT64_MAX: not there). */
     _Atomic uint64_t requeued_from, requeued_readings;
+    _Atomic bool split_due;        /* likewise: old scans came back among the live ones */
     _Atomic bool requeued, barred; /* barred: nothing is taken until that is committed */
 };
 

@@ -342,6 +342,9 @@ int store_reader_take(struct store_reader *reader, enum store_lane lane, enum st
     if (reader->store->failed) {
         return -EIO;
     }
+    if (atomic_exchange(&reader->split_due, false)) {
+        store_reader_split(reader);
+    }
     int rc = lanes_load(reader, lane);
     if (rc < 0 && (rc != -EBADMSG || reader->lanes[lane].staged[stream] == 0)) {
         return rc;

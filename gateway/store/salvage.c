@@ -2,6 +2,7 @@
 
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
+#include "gateway/store/lanes.h"
 #include "gateway/store/salvage_work.h"
 #include "gateway/store/store_clock.h"
 
@@ -11,7 +12,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { READ_BYTES = 256 * 1024, RETRY_MS = 10000, NOTE_SIZE = 2 * SALVAGE_NAME_MAX };
+enum {
+    READ_BYTES = 256 * 1024,
+    RETRY_MS = 10000,
+    SPLIT_MS = 30000,
+    NOTE_SIZE = 2 * SALVAGE_NAME_MAX
+};
 static const char aside[] = "store.damaged-", marker[] = "salvaged";
 static const char *const keys[SALVAGE_KEYS] = {"part",  "number",   "leaf",   "row",
                                                "state", "readings", "blocks", "bad",
@@ -123,12 +129,32 @@ void salvage_refused(struct store *store)
     }
 }
 
+/* What comes back is old, however new its block is: what waits then is backfill to the readers, so
+ * that the live lane goes on with what is read now. */
+static void tell_readers(struct salvage *s)
+{
+    int64_t now_ms = clock_mono_ms();
+    bool done = s->noted[SALVAGE_STATE] >= SALVAGE_DONE;
+    if (s->noted[SALVAGE_READINGS] == s->durable[SALVAGE_READINGS] && !done) {
+        return;
+    }
+    if (done || now_ms - s->split_ms >= SPLIT_MS) {
+        s->split_ms = now_ms;
+        for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
+            if (s->store->readers[u] != NULL) {
+                s->store->readers[u]->split_due = true;
+            }
+        }
+    }
+}
+
 void salvage_publish(struct store *store)
 {
     struct salvage *s = store->salvage;
     if (s == NULL || s->from[0] == '\0') {
         return;
     }
+    tell_readers(s);
     memcpy(s->durable, s->noted, sizeof(s->durable));
     salvage_of_state(&store->state, &store->salvage_shown);
     if (s->durable[SALVAGE_MIXED] > store->mixed_until_ms) {
@@ -187,7 +213,7 @@ static bool find_folder(const struct store *store, char ret_from[SALVAGE_NAME_MA
     char **folders = NULL;
     ret_from[0] = '\0';
     int rc = salvage_folders(store->dir, &folders);
-    for (size_t i = 0; rc == 0 && folders[i] != NULL; i++) {
+    for (size_t i = 0; rc == 0 && folders != NULL && folders[i] != NULL; i++) {
         if (!is_marked(store->dir, folders[i]) &&
             noted(&store->state, SALVAGE_STATE, folders[i]) < SALVAGE_DONE) {
             snprintf(ret_from, SALVAGE_NAME_MAX, "%s", folders[i]);

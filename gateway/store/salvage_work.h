@@ -43,6 +43,7 @@ struct salvage {
     bool refused;      /* what was appended was not stored: once more from `durable` */
     bool ended;        /* the child has said so */
     int64_t wait_ms;   /* monotonic: no child before */
+    int64_t split_ms;  /* monotonic: when readers were told last */
     size_t step_bytes; /* SALVAGE_STEP_BYTES; less in tests */
 
     struct child child;

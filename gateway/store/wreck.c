@@ -271,7 +271,7 @@ static int walk_tree(struct wreck *wreck)
 int wreck_open(const char *file, void (*beat)(void *user), void *user, struct wreck **ret_wreck)
 {
     struct wreck *wreck = calloc(1, sizeof(*wreck));
-    struct stat st;
+    struct stat st = {0};
     if (wreck == NULL) {
         return -ENOMEM;
     }

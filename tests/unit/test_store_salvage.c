@@ -262,6 +262,43 @@ static void test_each_uplink_gets_what_it_lacks(void **state)
     fixture_remove(dir);
 }
 
+/* What is read now does not wait behind what came back. */
+static void test_what_comes_back_is_backfill(void **state)
+{
+    (void)state;
+    char *dir = fixture_dir();
+    unsigned cloud, local;
+    make_old(dir, SEQS, 0, 5);
+    set_aside(dir);
+    struct store *store = open_new(dir, &cloud, &local);
+    struct store_reader *reader;
+    assert_int_equal(store_reader_create(store, cloud, true, &reader), 0);
+    salvage_all(store);
+    auto_buffer struct buffer arena = {0};
+    const struct scan **scans;
+    size_t count;
+    assert_int_equal(store_reader_take(reader, STORE_LANE_LIVE, STREAM_RAW, 500, 1 << 20, &arena,
+                                       &scans, &count),
+                     0);
+    assert_int_equal(count, 0);
+    uint32_t id;
+    assert_int_equal(store_device(store, "t1", "", &id), 0);
+    append(store, STREAM_RAW, 1, id, store_last_seq(store, STREAM_RAW, id) + 1);
+    assert_int_equal(store_commit(store), 0);
+    assert_int_equal(store_reader_take(reader, STORE_LANE_LIVE, STREAM_RAW, 500, 1 << 20, &arena,
+                                       &scans, &count),
+                     0);
+    assert_int_equal(count, 1);
+    auto_buffer struct buffer others = {0};
+    assert_int_equal(store_reader_take(reader, STORE_LANE_BACKFILL, STREAM_RAW, 500, 1 << 20,
+                                       &others, &scans, &count),
+                     0);
+    assert_true(count > 100);
+    store_reader_destroy(reader);
+    store_close(store);
+    fixture_remove(dir);
+}
+
 static void ruin(const char *dir, unsigned kind, uint64_t seed)
 {
     char path[300];
@@ -427,8 +464,8 @@ static void test_a_crashing_child_is_passed_over(void **state)
     for (unsigned i = 0; store_salvage_busy(store); i++) {
         assert_in_range(i, 0, STEPS_MAX);
         struct salvage *s = store->salvage;
-        s->step_bytes = 60000;
-        if (s->child.pid > 0 && i % 8 == 7 && crashes < 3) {
+        s->step_bytes = 40000;
+        if (s->child.pid > 0 && i % 5 == 4 && crashes < 3) {
             kill(s->child.pid, SIGSEGV);
             crashes++;
         }
@@ -485,6 +522,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_was_not_delivered_comes_back),
         cmocka_unit_test(test_each_uplink_gets_what_it_lacks),
+        cmocka_unit_test(test_what_comes_back_is_backfill),
         cmocka_unit_test(test_a_ruined_file_gives_what_it_has),
         cmocka_unit_test(test_kills_neither_lose_nor_repeat),
         cmocka_unit_test(test_a_crashing_child_is_passed_over),
