@@ -34,16 +34,14 @@ static void *drain_run(void *user)
 {
     struct drain *drain = user;
     auto_buffer struct buffer arena = {0};
-    uint64_t slice = (uint64_t)(drain->a_second * SLICE_MS / 1000) + 1;
-    double next = bench_wall_s();
+    double from = bench_wall_s();
     while (!atomic_load(&drain->stop)) {
-        drain->readings += bench_deliver(drain->reader, &arena, slice);
-        next += SLICE_MS / 1000.0;
-        if (next > bench_wall_s()) {
-            wait_until(next);
-        } else {
-            next = bench_wall_s();
+        double now = bench_wall_s(), due = (now - from) * drain->a_second;
+        if (due > (double)drain->readings) {
+            drain->readings += bench_deliver(drain->reader, &arena,
+                                             (uint64_t)(due - (double)drain->readings) + 1);
         }
+        wait_until(now + SLICE_MS / 1000.0);
     }
     return NULL;
 }

@@ -239,7 +239,7 @@ static unsigned least_of(const uint64_t *costs, unsigned first, unsigned end)
 
 uint8_t column_choose(const int64_t *values, size_t count, const struct column_references *refs)
 {
-    if (all_equal(values, count)) {
+    if (count < 2 || all_equal(values, count)) {
         return PREDICT_CONSTANT;
     }
     struct sample sample;
