@@ -121,7 +121,7 @@ static int main_phase(struct load *load, enum life life, unsigned rounds)
     case LIFE_PAUSE:
         return phase(load, rounds, 20, TRUTH_POINTS, 1);
     case LIFE_THIN: /* slowly, so that there are large blocks to be thinned */
-        return phase(load, 4 * rounds, 5, TRUTH_POINTS, 1);
+        return phase(load, 3 * rounds, 5, TRUTH_POINTS, 1);
     case LIFE_EXPIRE:
         rc = phase(load, 2 * rounds, 3, TRUTH_POINTS, 0);
         rc = rc < 0 ? rc : reopen(load);
