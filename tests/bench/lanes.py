@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 from arrivals import Arrivals
 from certificates import Authority
@@ -35,7 +34,6 @@ def measure(folder, authority, line, wanted):
     arrivals = Arrivals(authority, wanted.backlog + 1)
     port = arrivals.endpoint.port
     relay = Relay(folder, port, delay_ms, kbit_s).start()
-    began = time.monotonic()
     result = subprocess.run(
         [program("bench_lanes"), str(DEVICES), str(wanted.backlog), str(wanted.seconds),
          arrivals.endpoint.url.replace(str(port), str(relay.port)), authority.cert,
@@ -49,10 +47,10 @@ def measure(folder, authority, line, wanted):
     for part, shown in ((0.5, "p50"), (0.9, "p90")):
         emit("lanes", f"{name}: a new reading arrives after, {shown}", quantile(late, part), "ms")
     emit("lanes", f"{name}: a new reading arrives after, most", late[-1], "ms")
+    lasted = wanted.seconds + 5  # bench_lanes.c stays that long behind the last scan
     if kbit_s:
-        lasted = wanted.seconds + 5  # bench_lanes.c stays that long behind the last scan
         emit("lanes", f"{name}: line used", up * 8 / kbit_s / lasted / 1000, "of the line")
-    emit("lanes", f"{name}: backlog sent meanwhile", told["delivered"] / (time.monotonic() - began),
+    emit("lanes", f"{name}: backlog sent meanwhile", told["delivered"] / lasted,
          "readings/s")
     return [
         emit("lanes", f"{name}: a new reading arrives after, p99", quantile(late, 0.99), "ms",

@@ -182,6 +182,7 @@ def test_a_proxy_that_wants_a_password(tmp_path, gateway, sink):
     assert gateway.uplink_state()["delivered"] == 0
     write_login(tmp_path, "windrow:geheim\n")
     gateway.reload()
+    wait_for(lambda: gateway.get("/v1/status")["uplinks"], 10, "the uplink is there again")
     deliver(gateway, sink)
 
 
