@@ -138,7 +138,8 @@ static void strike(struct mqtt_side *side, int64_t now_ms)
 void mqtt_side_down(struct mqtt_side *side, int64_t now_ms)
 {
     bool was_up = side->link != NULL;
-    if (was_up && !side->settled) {
+    bool asking = side->waiting_count > 0 || side->notes.inflight > 0;
+    if (was_up && !side->settled && asking) {
         strike(side, now_ms);
     }
     if (was_up && now_ms - side->up_since_ms >= LONG_LIFE_MS) {

@@ -391,9 +391,16 @@ static int publish_one(struct mqtt_transport *t, struct job *job)
     return 0;
 }
 
+/* Notes count as well: IoT Core bounds what is unacknowledged on a connection, whatever it is. */
+static bool has_place(const struct mqtt_transport *t)
+{
+    size_t notes = t->side != NULL ? mqtt_side_notes(t->side)->inflight : 0;
+    return t->pending_count + notes < (size_t)t->settings->inflight;
+}
+
 static bool room(const struct mqtt_transport *t)
 {
-    return t->pending_count < t->window && pause_us(t) == 0;
+    return t->pending_count < t->window && has_place(t) && pause_us(t) == 0;
 }
 
 /* Publishes a job's messages as far as bounds and rate allow. False: the link is down. */
@@ -415,7 +422,7 @@ static void publish_notes(struct mqtt_transport *t)
 {
     struct mqtt_notes *notes = mqtt_side_notes(t->side);
     struct mqtt_note *note;
-    while (pause_us(t) == 0 && (note = mqtt_notes_next(notes)) != NULL) {
+    while (has_place(t) && pause_us(t) == 0 && (note = mqtt_notes_next(notes)) != NULL) {
         int message, r = mqtt_link_publish(t->link, &note->frame, &message);
         if (r == -ENOTCONN) {
             return;
@@ -491,12 +498,12 @@ static size_t work(struct mqtt_transport *t, short revents)
 static bool held_back(const struct mqtt_transport *t)
 {
     if (t->side != NULL && mqtt_notes_next(mqtt_side_notes(t->side)) != NULL) {
-        return true;
+        return has_place(t);
     }
     for (size_t i = 0; i < t->job_count; i++) {
         const struct job *job = &t->jobs[i];
         if (job->request != NULL && !all_published(job) && !job->too_large) {
-            return t->pending_count < t->window;
+            return t->pending_count < t->window && has_place(t);
         }
     }
     return false;
