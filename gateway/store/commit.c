@@ -163,23 +163,39 @@ static int put_blocks(struct store *store, MDB_txn *txn)
     return rc == 0 && store->cut_count > 0 ? put_day(store, txn, number) : rc;
 }
 
-static int put_letters(struct store *store, MDB_txn *txn)
+/* A sender may have written a letter and settled its scan since the commit began: what the state
+ * counts as dead has its letter in the same commit. Under the lock. */
+static void number_letters(struct store *store)
+{
+    struct state *state = &store->state;
+    buffer_add(&store->letters, store->dead.data, store->dead.len);
+    if (!buffer_failed(&store->letters)) {
+        buffer_clear(&store->dead);
+    }
+    store->letters.failed = false; /* otherwise they come with the next one */
+    struct cursor c = {store->letters.data, store->letters.data + store->letters.len, false};
+    for (; c.at < c.end; state->dead_next++) {
+        cursor_take(&c, field_get32(cursor_take(&c, 4)));
+    }
+    for (unsigned i = 0;
+         i < DEAD_DELETES_MAX && state->dead_next - state->dead_first > DEAD_KEPT_MAX; i++) {
+        state->dead_first++;
+    }
+}
+
+/* Those that were numbered from `number` on; and those from `first` on that go. */
+static int put_letters(struct store *store, MDB_txn *txn, uint64_t number, uint64_t first)
 {
     int rc = 0;
-    uint64_t number = store->state.dead_next, first = store->state.dead_first;
     struct cursor c = {store->letters.data, store->letters.data + store->letters.len, false};
     for (; c.at < c.end && rc == 0; number++) {
         uint32_t len = field_get32(cursor_take(&c, 4));
         struct key key = key_number(KEY_DEAD, number);
         rc = env_put(txn, &key, cursor_take(&c, len), len, 0);
     }
-    for (unsigned i = 0; i < DEAD_DELETES_MAX && number - first > DEAD_KEPT_MAX && rc == 0; i++) {
-        struct key key = key_number(KEY_DEAD, first++);
+    for (; first < store->state.dead_first && rc == 0; first++) {
+        struct key key = key_number(KEY_DEAD, first);
         rc = env_delete(txn, &key);
-    }
-    if (rc == 0) {
-        store->state.dead_next = number;
-        store->state.dead_first = first;
     }
     return rc;
 }
@@ -246,9 +262,12 @@ static void advance(struct store *store)
 static int put_state(struct store *store, MDB_txn *txn)
 {
     store_lock(store);
+    uint64_t number = store->state.dead_next, first = store->state.dead_first;
+    number_letters(store);
     advance(store);
     int rc = state_encode(&store->state, &store->record);
     store_unlock(store);
+    rc = rc < 0 ? rc : put_letters(store, txn, number, first);
     if (rc == 0) {
         struct key key = key_plain(KEY_STATE);
         rc = env_put(txn, &key, store->record.data, store->record.len, 0);
@@ -324,9 +343,6 @@ static int fill(struct store *store, MDB_txn *txn)
     }
     if (rc == 0) {
         rc = store_clock_save(store, txn);
-    }
-    if (rc == 0) {
-        rc = put_letters(store, txn);
     }
     if (rc == 0) {
         rc = record_put_all(store, txn);

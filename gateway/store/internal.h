@@ -105,7 +105,6 @@ must_check int birth_quarantine(const char *dir, char **ret_name);
 uint64_t birth_max_bytes(const char *dir, int64_t max_size_bytes);
 size_t birth_map_bytes(uint64_t max_bytes, size_t file_bytes);
 
-/* store.c */
 must_check int store_read_state(struct store *store, struct state *ret_state);
 void store_adapt_interval(struct store *store);
 

@@ -21,6 +21,7 @@ struct wanted {
     struct scan *scan; /* malloc'd */
     uint16_t refused;  /* readings */
     bool open;         /* the scan waits already: the letter is left alone */
+    bool again;        /* a crash came between a letter and its count: the one before is the same */
     enum place place;
     uint64_t block; /* PLACE_PUT: first seq of the block that spans it; 0: none does */
     uint64_t least; /* in the first one of a device and stream: its least seq in the log */
@@ -127,7 +128,7 @@ static bool same_chain(const struct scan *a, const struct scan *b)
     return a->stream == b->stream && a->device == b->device;
 }
 
-/* Those that wait already, or stand twice in the list, are left alone. */
+/* Those that wait already are left alone; of two letters of a scan the first one counts. */
 static void mark_open(struct store *store, struct requeue *r)
 {
     store_lock(store);
@@ -137,6 +138,7 @@ static void mark_open(struct store *store, struct requeue *r)
         bool twice = i > 0 && same_chain(r->list[i - 1].scan, scan) &&
                      r->list[i - 1].scan->seq == scan->seq;
         r->list[i].open = track == NULL || twice || !ranges_contains(&track->settled, scan->seq);
+        r->list[i].again = twice;
     }
     store_unlock(store);
 }
@@ -462,14 +464,19 @@ static void note_blocks(struct store *store, const struct requeue *r)
 
 static void apply(struct store *store, struct requeue *r)
 {
-    bool in_log = false;
+    bool in_log = false, applied = false;
     store_lock(store);
     for (size_t i = 0; i < r->count; i++) {
         const struct wanted *w = &r->list[i];
+        applied = w->again ? applied : false;
+        if (w->again && applied) {
+            r->letters[r->letter_count++] = w->number;
+        }
         if (w->open) {
             continue;
         }
         if (w->place != PLACE_NOWHERE && reopen(store, r, w)) {
+            applied = true;
             r->letters[r->letter_count++] = w->number;
             r->result.scans++;
             in_log |= w->place == PLACE_LOG;

@@ -363,6 +363,16 @@ static void hand_over_unknown(struct fixture *f)
     assert_int_equal(store_hand_over(f->store, "cloud", &run, 1, &done), 0);
 }
 
+/* As of the last commit there is a letter for every dead scan, whenever the sender settled it. */
+static void letters_match(struct fixture *f)
+{
+    struct ledger_device total;
+    uint64_t letters = 0;
+    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+    assert_int_equal(store_letters(f->store, count_letter, &letters), 0);
+    assert_true(total.fates[FATE_DEAD] <= letters * FIXTURE_POINTS);
+}
+
 static void test_beside_a_sender(void **state)
 {
     struct fixture *f = *state;
@@ -382,6 +392,7 @@ static void test_beside_a_sender(void **state)
             hand_over_unknown(f);
         }
         commit(f);
+        letters_match(f);
     }
     t.mended = true;
     for (unsigned i = 0; i < 3; i++) { /* what was refused meanwhile, and is not committed yet */
