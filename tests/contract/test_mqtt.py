@@ -5,6 +5,7 @@ WINDROW_MQTT_ROUNDS sets how often both are ended (4).
 import collections
 import os
 import random
+import shutil
 import socket
 import ssl
 import threading
@@ -178,6 +179,37 @@ def test_strangers_are_refused(tmp_path):
     gateway.set("uplink mq", url="mqtt://127.0.0.1:1")
     gateway.reload()
     told(gateway, "refused")
+
+
+def test_certificates_change_while_it_runs(tmp_path):
+    """The broker sees another one, nothing is lost; a pair that does not fit changes nothing."""
+    authority, own = Authority(tmp_path / "ca"), tmp_path / "own"
+    own.mkdir()
+    cert, key = own / "gw.pem", own / "gw.key"
+
+    def put(*names):
+        for source, to in zip(names, (cert, key)):
+            shutil.copy(source, own / "new")
+            os.chmod(own / "new", 0o600)
+            os.rename(own / "new", to)
+
+    pairs = [authority.issue(f"gateway-{i}") for i in range(2)]
+    put(*pairs[0])
+    broker = Broker(tmp_path, authority, named=True).start()
+    subscriber = Subscriber(broker).start()
+    gateway = site(tmp_path, broker, cert_file=cert, key_file=key).start()
+    broker.process.wait_log(r"u'gateway-0'")
+    gateway.wait_delivered(50, name="mq")
+    put(pairs[1][0])
+    wait_for(lambda: "key_file is not the key" in (gateway.uplink_state("mq")["warning"] or ""), 20,
+             "a warning")
+    assert "u'gateway-1'" not in broker.process.log()
+    put(*pairs[1])
+    broker.process.wait_log(r"u'gateway-1'", 20)
+    wait_for(lambda: not gateway.uplink_state("mq")["warning"], 20, "no warning")
+    settle(gateway, subscriber)
+    assert gateway.uplink_state("mq")["failures"] == 0
+    assert "gateway-1" in broker.process.log()
 
 
 def test_tls_greeting_names_host_and_protocol(tmp_path):

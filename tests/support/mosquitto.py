@@ -17,7 +17,7 @@ def installed():
 class Broker:
     """A plain listener for subscribers, and one for the gateway: mutual TLS with `authority`."""
 
-    def __init__(self, folder, authority=None, acl=None):
+    def __init__(self, folder, authority=None, acl=None, named=False):
         self.folder = os.path.join(str(folder), "broker")
         os.makedirs(self.folder)
         self.plain = free_ports(2)
@@ -32,6 +32,7 @@ class Broker:
             cert, key = authority.issue("broker")
             lines += [f"cafile {authority.cert}", f"certfile {cert}", f"keyfile {key}",
                       "require_certificate true", "tls_version tlsv1.2"]
+            lines += ["use_identity_as_username true"] * named  # told in the log
         self.acl = os.path.join(self.folder, "acl")
         if acl:
             self.write_acl(acl)

@@ -145,8 +145,11 @@ class Gateway:
                     if device["name"] == name)
 
     def uplink_state(self, name="cloud"):
-        return next(uplink for uplink in self.get("/v1/status")["uplinks"]
-                    if uplink["name"] == name)
+        """It is not listed while a reload restarts it: that is waited for."""
+        def listed():
+            return next((uplink for uplink in self.get("/v1/status")["uplinks"]
+                         if uplink["name"] == name), None)
+        return wait_for(listed, 10, f"uplink {name} in the status")
 
     def ledger(self):
         return self.get("/v1/status")["ledger"]

@@ -4,6 +4,7 @@
 #include "uplink/mqtt/shunned.h"
 #include "uplink/mqtt/side.h"
 #include "uplink/transport/errand.h"
+#include "uplink/transport/trust.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -41,6 +42,9 @@ struct pending {
 struct mqtt_transport {
     const struct mqtt_settings *settings;
     const char *gateway;
+    struct transport_settings files; /* those that trust looks at */
+    struct trust *trust;
+    unsigned generation;             /* of the files that the link has read */
     struct mqtt_link *link;          /* NULL: none was needed yet, or the last one is gone */
     struct mqtt_side *side;          /* NULL: nothing but batches */
     bool told_up;                    /* the side knows of the link */
@@ -77,6 +81,7 @@ static void destroy(void *state)
     for (size_t i = 0; i < t->job_count; i++) {
         buffer_finish(&t->jobs[i].fate);
     }
+    trust_destroy(t->trust);
     free(t->pending);
     free(t);
 }
@@ -98,6 +103,10 @@ static int create(const void *settings, const char *gateway, size_t parallel, vo
             /* Never cleaned up: that would take OpenSSL's settings from everybody else. */
             : mosquitto_lib_init() != MOSQ_ERR_SUCCESS ? -ENOMEM
                                                        : 0;
+    t->files = (struct transport_settings){.ca_file = t->settings->ca_file,
+                                           .cert_file = t->settings->cert_file,
+                                           .key_file = t->settings->key_file};
+    r = r < 0 ? r : trust_create(&t->files, &t->trust);
     if (r < 0) {
         destroy(t);
         return r;
@@ -327,6 +336,7 @@ static size_t connect_when_needed(struct mqtt_transport *t)
     t->began = true;
     t->refused = false;
     t->progress_ms = clock_mono_ms();
+    t->generation = trust_generation(t->trust);
     int r = mqtt_link_create(t->settings, t->gateway, &events, t, &t->link);
     if (r == 0) {
         return 0;
@@ -437,6 +447,12 @@ static void publish_notes(struct mqtt_transport *t)
     }
 }
 
+/* Certificates have changed: nothing more is published by this link. */
+static bool is_outdated(const struct mqtt_transport *t)
+{
+    return t->link != NULL && t->generation != trust_generation(t->trust);
+}
+
 static void work_aside(struct mqtt_transport *t)
 {
     if (t->side == NULL) {
@@ -448,7 +464,7 @@ static void work_aside(struct mqtt_transport *t)
         mqtt_side_up(t->side, t->link, clock_mono_ms());
     }
     mqtt_side_step(t->side, clock_mono_ms());
-    if (up) {
+    if (up && !is_outdated(t)) {
         publish_notes(t);
     }
 }
@@ -464,8 +480,24 @@ static void warn(struct mqtt_transport *t, bool contested, const char *words)
     }
 }
 
+/* Takes leave of an outdated link once the broker has acknowledged what it was sent. */
+static void renew(struct mqtt_transport *t)
+{
+    trust_look(t->trust, clock_mono_ms());
+    if (!is_outdated(t) || t->pending_count > 0 || mqtt_link_state(t->link) != MQTT_UP ||
+        !side_rests(t)) {
+        return;
+    }
+    mqtt_link_destroy(take_ptr(t->link));
+    t->told_up = t->began = false; /* the next one is made at once */
+    if (t->side != NULL) {
+        mqtt_side_down(t->side, clock_mono_ms());
+    }
+}
+
 static size_t work(struct mqtt_transport *t, short revents)
 {
+    renew(t);
     size_t ended = connect_when_needed(t);
     if (t->link != NULL) {
         mqtt_link_step(t->link, revents);
@@ -474,7 +506,8 @@ static size_t work(struct mqtt_transport *t, short revents)
     if (t->link == NULL) {
         return ended;
     }
-    for (size_t i = 0; mqtt_link_state(t->link) == MQTT_UP && i < t->job_count; i++) {
+    bool may = mqtt_link_state(t->link) == MQTT_UP && !is_outdated(t);
+    for (size_t i = 0; may && i < t->job_count; i++) {
         if (t->jobs[i].request != NULL && !publish_job(t, &t->jobs[i])) {
             break;
         }
@@ -571,6 +604,13 @@ static uint64_t bytes_sent(const void *state)
     return ((const struct mqtt_transport *)state)->bytes_sent;
 }
 
+static void warning(const void *state, char *words, size_t size)
+{
+    char text[TRUST_WORDS_MAX];
+    trust_warning(((const struct mqtt_transport *)state)->trust, clock_wall_ms(), text);
+    snprintf(words, size, "%s", text);
+}
+
 const struct transport transport_mqtt = {
     .name = "mqtt",
     .create = create,
@@ -579,4 +619,5 @@ const struct transport transport_mqtt = {
     .send = send_request,
     .run = run,
     .bytes_sent = bytes_sent,
+    .warning = warning,
 };
