@@ -172,6 +172,8 @@ def test_through_a_proxy(tmp_path, gateway, sink):
     gateway.uplink(sink, proxy=f"http://127.0.0.1:{port}").start()
     deliver(gateway, sink)
     assert re.search(rf"CONNECT 127.0.0.1:{sink.port}", process.log())
+    status, output, errors = gateway.cli("uplink", "test", "cloud")
+    assert status == 0 and f"127.0.0.1:{port}" in output, output + errors
 
 
 def test_a_proxy_that_wants_a_password(tmp_path, gateway, sink):

@@ -115,10 +115,12 @@ static void take_login(CURLU *parts, struct probe_proxy *ret)
     curl_free(password);
 }
 
-bool probe_find_proxy(const char *host, struct probe_proxy *ret_proxy)
+bool probe_find_proxy(const struct transport_settings *line, const char *host,
+                      struct probe_proxy *ret_proxy)
 {
-    const char *text = proxy_text();
-    if (text == NULL || goes_directly(host)) {
+    bool told = line != NULL && line->proxy != NULL;
+    const char *text = told ? line->proxy : proxy_text();
+    if (text == NULL || (!told && goes_directly(host))) {
         return false;
     }
     CURLU *parts = curl_url();
@@ -135,6 +137,9 @@ bool probe_find_proxy(const char *host, struct probe_proxy *ret_proxy)
             proxy.port = (int)strtol(port, NULL, 10);
         }
         take_login(parts, &proxy);
+        if (told && line->proxy_login.text != NULL) {
+            snprintf(proxy.user, sizeof proxy.user, "%s", line->proxy_login.text);
+        }
     }
     curl_free(scheme);
     curl_free(name);

@@ -16,14 +16,15 @@ struct probe_addresses {
     size_t count;
 };
 
-/* A proxy out of the environment, as libcurl takes it. */
+/* The proxy that `proxy` names, or one out of the environment, as libcurl takes it. */
 struct probe_proxy {
     char host[PROBE_HOST_MAX], user[128]; /* user: "NAME:PASSWORD", "" for none */
     int port;
     bool known; /* an HTTP proxy; otherwise it is of a kind that is not looked at */
 };
 /* False: the way to that host leads through none. */
-bool probe_find_proxy(const char *host, struct probe_proxy *ret_proxy);
+bool probe_find_proxy(const struct transport_settings *line, const char *host,
+                      struct probe_proxy *ret_proxy);
 
 /* Steps "name" and "connection". */
 bool probe_resolve(struct probe *probe, const struct probe_target *target,

@@ -120,7 +120,8 @@ bool probe_connect(struct probe *probe, const struct probe_target *target)
 {
     struct probe_addresses addresses;
     struct probe_proxy proxy = {0};
-    bool through = target->http && target->tls && probe_find_proxy(target->host, &proxy);
+    bool through = target->http && target->tls &&
+                   probe_find_proxy(line_of(probe), target->host, &proxy);
     if (through && !proxy.known) {
         probe_say(probe, "connection", PROBE_SKIP, NULL,
                   "the way leads through a proxy of a kind that only the request itself tests");
