@@ -201,11 +201,14 @@ static bool old_enough(const struct look *look, const struct truth_scan *scan, u
 }
 
 /* Of one stream and device: what waits and was not met. Only the oldest may be missing, dropped by
- * a full store, or what is too old for the uplink; and *missing readings of them. */
+ * a full store (but statistics stay longer than what lies beside raw scans in the log), or what is
+ * too old for the uplink; and *missing readings of them. */
 static void count_missing(struct look *look, unsigned stream, unsigned device, uint64_t *missing)
 {
     struct truth *truth = look->truth;
     bool ages = truth->max_age_ms[look->uplink] > 0;
+    bool in_order = !ages && (stream == STREAM_RAW ||
+                              look->judgement->settings.when_full != STORE_FULL_THIN);
     uint64_t met_first = 0;
     for (uint64_t seq = 1; seq <= truth->last[stream][device]; seq++) {
         const struct truth_scan *scan = truth_at(truth, stream, device, seq);
@@ -220,7 +223,7 @@ static void count_missing(struct look *look, unsigned stream, unsigned device, u
             blame(look, VERDICT_LOST, "%s %s seq %llu is not there, and was not too old",
                   stream_name((enum stream)stream), truth_device_names[device],
                   (unsigned long long)seq);
-        } else if (met_first != 0 && !ages) {
+        } else if (met_first != 0 && in_order) {
             blame(look, VERDICT_LOST, "%s %s seq %llu, though %llu is there",
                   stream_name((enum stream)stream), truth_device_names[device],
                   (unsigned long long)seq, (unsigned long long)met_first);
