@@ -315,7 +315,7 @@ def test_what_cannot_be_kept_in_time_is_not_accepted(aws, api):
     assert len(aws.tables.items["readings"]) == aws.tables.writes["readings"] == 60
 
 
-@pytest.mark.parametrize("body, encoding, status, words", [
+@pytest.mark.parametrize("body, encoding, status, words", ids=range(15), argvalues=[
     (b"\x28\xb5\x2f\xfd", "zstd", 415, "compress = gzip"),
     (b"{}", "gzip", 415, "compress = none"), (b"\xff\xfe", "", 415, "UTF-8"),
     (b'{"gateway":"g","blocks":[]}', "", 415, "format = batch"), (b"[]", "", 415, "batch"),

@@ -1,4 +1,5 @@
 #include "uplink/postgres/postgres.h"
+
 #include "uplink/transport/transport.h"
 
 #include <errno.h>
