@@ -73,7 +73,8 @@ class LastingAuthority(Authority):
     """Its certificates hold from 1970 on, for hosts whose clock says so."""
 
     def run(self, *words):
-        days = [str(50 * 365 + 36500) if word in ("20", "30") else word for word in words]
+        days = [str(50 * 365 + 36500) if before == "-days" else word
+                for before, word in zip(("", *words), words)]
         environment = dict(os.environ, LD_PRELOAD=faketime_library(),
                            FAKETIME="1970-01-01 12:00:00", TZ="UTC")
         result = subprocess.run(["openssl", *days], cwd=self.folder, capture_output=True, text=True,
