@@ -1,6 +1,6 @@
 #include "uplink/kafka/kafka.h"
 
-#include "uplink/transport/transport.h"
+#include "uplink/transport/keys.h"
 
 #define KEY(field) offsetof(struct kafka_settings, field)
 
@@ -89,20 +89,7 @@ static const struct config_key keys[] = {
         .example = "/etc/windrow/crl.pem",
         .help = "revoked certificates",
     },
-    {
-        .name = "cert_file",
-        .type = CONFIG_FILE,
-        .offset = KEY(cert_file),
-        .example = "/etc/windrow/gw.pem",
-        .help = "this gateway's certificate (mutual TLS)",
-    },
-    {
-        .name = "key_file",
-        .type = CONFIG_PRIVATE_FILE,
-        .offset = KEY(key_file),
-        .example = "/etc/windrow/gw.key",
-        .help = "the key of cert_file, without a passphrase",
-    },
+    TRANSPORT_IDENTITY_KEYS(KEY(cert_file), KEY(key_file)),
     {
         .name = "compress",
         .type = CONFIG_CHOICE,
@@ -194,11 +181,7 @@ static void check(const void *settings, struct config_errors *errors)
     if (fault != NULL) {
         config_complain(errors, "topic", "'%.80s' %s", s->topic, fault);
     }
-    if ((s->cert_file != NULL) != (s->key_file != NULL)) {
-        config_complain(errors, s->cert_file != NULL ? "cert_file" : "key_file", "needs %s, too",
-                        s->cert_file != NULL ? "key_file" : "cert_file");
-    }
-    transport_expiry_check(s->ca_file, s->cert_file, errors);
+    transport_files_check(s->ca_file, s->cert_file, s->key_file, errors);
     bool sasl = s->sasl != KAFKA_NO_SASL;
     if (sasl && (s->user == NULL || s->password.path == NULL)) {
         config_complain(errors, "sasl", "needs user and password_file, too");

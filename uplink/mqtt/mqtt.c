@@ -4,7 +4,7 @@
 #define SHADOW_NAME_BYTES "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_-"
 enum { THING_NAME_MAX = 128, SHADOW_NAME_MAX = 64 };
 
-#include "uplink/transport/transport.h"
+#include "uplink/transport/keys.h"
 
 #define KEY(field) offsetof(struct mqtt_settings, field)
 
@@ -160,20 +160,7 @@ static const struct config_key keys[] = {
         .example = "/etc/windrow/ca.pem",
         .help = "certificates that may vouch for the broker, instead of the system's",
     },
-    {
-        .name = "cert_file",
-        .type = CONFIG_FILE,
-        .offset = KEY(cert_file),
-        .example = "/etc/windrow/gw.pem",
-        .help = "this gateway's certificate (mutual TLS)",
-    },
-    {
-        .name = "key_file",
-        .type = CONFIG_PRIVATE_FILE,
-        .offset = KEY(key_file),
-        .example = "/etc/windrow/gw.key",
-        .help = "the key of cert_file, without a passphrase",
-    },
+    TRANSPORT_IDENTITY_KEYS(KEY(cert_file), KEY(key_file)),
     {
         .name = "alpn",
         .type = CONFIG_TEXT,
@@ -320,11 +307,7 @@ static void check(const void *settings, struct config_errors *errors)
     check_topics(s, target.aws, errors);
     check_writes(s, errors);
     check_shadow(s, target.aws, errors);
-    if ((s->cert_file != NULL) != (s->key_file != NULL)) {
-        config_complain(errors, s->cert_file != NULL ? "cert_file" : "key_file", "needs %s, too",
-                        s->cert_file != NULL ? "key_file" : "cert_file");
-    }
-    transport_expiry_check(s->ca_file, s->cert_file, errors);
+    transport_files_check(s->ca_file, s->cert_file, s->key_file, errors);
     if (s->password.path != NULL && s->user == NULL) {
         config_complain(errors, "password_file", "needs user, too");
     }

@@ -1,6 +1,6 @@
 #include "uplink/postgres/postgres.h"
 
-#include "uplink/transport/transport.h"
+#include "uplink/transport/keys.h"
 
 #include <errno.h>
 
@@ -68,20 +68,7 @@ static const struct config_key keys[] = {
         .example = "/etc/windrow/crl.pem",
         .help = "revoked certificates",
     },
-    {
-        .name = "cert_file",
-        .type = CONFIG_FILE,
-        .offset = KEY(cert_file),
-        .example = "/etc/windrow/gw.pem",
-        .help = "this gateway's certificate (mutual TLS)",
-    },
-    {
-        .name = "key_file",
-        .type = CONFIG_PRIVATE_FILE,
-        .offset = KEY(key_file),
-        .example = "/etc/windrow/gw.key",
-        .help = "the key of cert_file, without a passphrase",
-    },
+    TRANSPORT_IDENTITY_KEYS(KEY(cert_file), KEY(key_file)),
     {
         .name = "timeout",
         .type = CONFIG_DURATION,
@@ -123,12 +110,7 @@ static void check(const void *settings, struct config_errors *errors)
     if (s->table != NULL) {
         check_table(s->table, errors);
     }
-    if ((s->cert_file != NULL) != (s->key_file != NULL)) {
-        const char *given = s->cert_file != NULL ? "cert_file" : "key_file";
-        config_complain(errors, given, "needs %s, too",
-                        s->cert_file != NULL ? "key_file" : "cert_file");
-    }
-    transport_expiry_check(s->ca_file, s->cert_file, errors);
+    transport_files_check(s->ca_file, s->cert_file, s->key_file, errors);
 }
 
 static const struct config_table table = {

@@ -17,6 +17,18 @@
         .help = "file with the bearer token"                                                       \
     }
 
+/* As whom to come; the offsets of both paths. */
+#define TRANSPORT_IDENTITY_KEYS(cert_, key_)                                                       \
+    {.name = "cert_file",                                                                          \
+     .type = CONFIG_FILE,                                                                          \
+     .offset = cert_,                                                                              \
+     .example = "/etc/windrow/gw.pem",                                                             \
+     .help = "this gateway's certificate (mutual TLS)"},                                           \
+    {                                                                                              \
+        .name = "key_file", .type = CONFIG_PRIVATE_FILE, .offset = key_,                           \
+        .example = "/etc/windrow/gw.key", .help = "the key of cert_file, without a passphrase"     \
+    }
+
 /* Whom to trust and as whom to come. */
 #define TRANSPORT_TLS_KEYS(type_, member)                                                          \
     {.name = "ca_file",                                                                            \
@@ -29,16 +41,8 @@
          .offset = TRANSPORT_KEY(type_, member, crl_file),                                         \
          .example = "/etc/windrow/crl.pem",                                                        \
          .help = "revoked certificates; needs a list of every authority in the chain"},            \
-        {.name = "cert_file",                                                                      \
-         .type = CONFIG_FILE,                                                                      \
-         .offset = TRANSPORT_KEY(type_, member, cert_file),                                        \
-         .example = "/etc/windrow/gw.pem",                                                         \
-         .help = "this gateway's certificate (mutual TLS)"},                                       \
-    {                                                                                              \
-        .name = "key_file", .type = CONFIG_PRIVATE_FILE,                                           \
-        .offset = TRANSPORT_KEY(type_, member, key_file), .example = "/etc/windrow/gw.key",        \
-        .help = "the key of cert_file, without a passphrase"                                       \
-    }
+        TRANSPORT_IDENTITY_KEYS(TRANSPORT_KEY(type_, member, cert_file),                           \
+                                TRANSPORT_KEY(type_, member, key_file))
 
 #define TRANSPORT_COMPRESS_KEY(type_, member, fallback_, choices_)                                 \
     {                                                                                              \

@@ -46,9 +46,13 @@ int transport_url_check(const char *url)
     return r;
 }
 
-void transport_expiry_check(const char *ca_file, const char *cert_file,
-                            struct config_errors *errors)
+void transport_files_check(const char *ca_file, const char *cert_file, const char *key_file,
+                           struct config_errors *errors)
 {
+    if ((cert_file != NULL) != (key_file != NULL)) {
+        config_complain(errors, cert_file != NULL ? "cert_file" : "key_file", "needs %s, too",
+                        cert_file != NULL ? "key_file" : "cert_file");
+    }
     char words[TRUST_WORDS_MAX];
     int64_t now_ms = clock_wall_ms();
     if (cert_file != NULL &&
@@ -71,14 +75,8 @@ void transport_settings_check(const struct transport_settings *settings,
     } else if (r < 0) {
         config_complain(errors, "url", "is no http or https URL");
     }
-    if (settings->cert_file != NULL && settings->key_file == NULL) {
-        config_complain(errors, "cert_file", "needs key_file, too");
-    }
-    if (settings->key_file != NULL && settings->cert_file == NULL) {
-        config_complain(errors, "key_file", "needs cert_file, too");
-    }
     if (settings->proxy_login.text != NULL && settings->proxy == NULL) {
         config_complain(errors, "proxy_login_file", "needs proxy, too");
     }
-    transport_expiry_check(settings->ca_file, settings->cert_file, errors);
+    transport_files_check(settings->ca_file, settings->cert_file, settings->key_file, errors);
 }

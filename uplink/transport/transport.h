@@ -69,10 +69,11 @@ must_check int transport_url_check(const char *url);
 /* 127.0.0.0/8, [::1] or localhost. */
 bool transport_is_loopback(const char *host);
 
-/* Warns where a certificate of these files (each may be NULL) expires within 30 days. For
- * config_table.check of a type that has them. */
-void transport_expiry_check(const char *ca_file, const char *cert_file,
-                            struct config_errors *errors);
+/* Complains of a certificate without its key and the other way round, and warns where one of these
+ * files (each may be NULL) expires within 30 days. For config_table.check of a type that has
+ * them. */
+void transport_files_check(const char *ca_file, const char *cert_file, const char *key_file,
+                           struct config_errors *errors);
 
 /* For config_table.check of a type: complains about the keys below as a whole. */
 void transport_settings_check(const struct transport_settings *settings,
