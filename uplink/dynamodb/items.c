@@ -138,7 +138,7 @@ static void add_item(const struct dynamodb_settings *s, const struct batch *batc
         add_number(out, "window_s", scan->window_s);
     }
     if (s->expire_after_ms != 0) { /* in whole seconds, as the TTL wants them */
-        add_number(out, "expires_at", (scan->time_ms + s->expire_after_ms) / 1000);
+        add_number(out, "expires_at", scan->time_ms / 1000 + s->expire_after_ms / 1000);
     }
     out_literal(out, "}}}");
 }
