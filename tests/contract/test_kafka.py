@@ -169,6 +169,10 @@ def test_a_document_that_is_too_large_is_split(tmp_path):
                    batch_interval="500 ms").start()
     gateway.wait_delivered(100, 30, "ka")
     cluster.fail(kafka.TOO_LARGE, 2)
+    told(gateway, "smaller batches")
+    # While documents of many scans still come: one scan alone would be too large for good.
+    before = gateway.uplink_state("ka")["delivered"]
+    gateway.wait_delivered(before + 200, 30, "ka")
     settle(gateway, cluster)
 
 
