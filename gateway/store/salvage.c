@@ -169,6 +169,21 @@ static bool is_marked(const char *dir, const char *folder)
     return access(path, F_OK) == 0;
 }
 
+/* So that the next store does not begin with it again. */
+static void mark(const struct store *store, const char *folder)
+{
+    char path[4096 + SALVAGE_NAME_MAX + sizeof(marker) + 2];
+    snprintf(path, sizeof(path), "%s/%s/%s", store->dir, folder, marker);
+    auto_close int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
+    char text[200];
+    int len = snprintf(text, sizeof(text), "%lld readings went to store %s, %lld are lost\n",
+                       (long long)noted(&store->state, SALVAGE_READINGS, folder), store->state.id,
+                       (long long)noted(&store->state, SALVAGE_LOST, folder));
+    if (fd < 0 || write(fd, text, (size_t)len) != len || fsync(fd) < 0) {
+        log_warning("store: %s cannot be made: %s", path, strerror(errno));
+    }
+}
+
 static int is_folder(const struct dirent *entry)
 {
     return strncmp(entry->d_name, aside, strlen(aside)) == 0 &&
@@ -214,8 +229,13 @@ static bool find_folder(const struct store *store, char ret_from[SALVAGE_NAME_MA
     ret_from[0] = '\0';
     int rc = salvage_folders(store->dir, &folders);
     for (size_t i = 0; rc == 0 && folders != NULL && folders[i] != NULL; i++) {
-        if (!is_marked(store->dir, folders[i]) &&
-            noted(&store->state, SALVAGE_STATE, folders[i]) < SALVAGE_DONE) {
+        int64_t state = noted(&store->state, SALVAGE_STATE, folders[i]);
+        if (is_marked(store->dir, folders[i])) {
+            continue;
+        }
+        if (state == SALVAGE_DONE) {
+            mark(store, folders[i]); /* a power cut came between the commit and the mark */
+        } else if (state < SALVAGE_DONE) {
             snprintf(ret_from, SALVAGE_NAME_MAX, "%s", folders[i]);
         }
     }
@@ -399,21 +419,6 @@ static int take_some(struct salvage *s)
     return rc == -EIO ? rc : 0;
 }
 
-/* So that the next store does not begin with it again. */
-static void mark(const struct salvage *s)
-{
-    char path[4096 + SALVAGE_NAME_MAX + sizeof(marker) + 2];
-    snprintf(path, sizeof(path), "%s/%s/%s", s->store->dir, s->from, marker);
-    auto_close int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
-    char text[200];
-    int len = snprintf(text, sizeof(text), "%lld readings went to store %s, %lld are lost\n",
-                       (long long)s->now[SALVAGE_READINGS], s->store->state.id,
-                       (long long)s->now[SALVAGE_LOST]);
-    if (fd < 0 || write(fd, text, (size_t)len) != len || fsync(fd) < 0) {
-        log_warning("store: %s cannot be made: %s", path, strerror(errno));
-    }
-}
-
 static int finish(struct salvage *s)
 {
     if (s->durable[SALVAGE_STATE] == SALVAGE_DONE) {
@@ -421,7 +426,7 @@ static int finish(struct salvage *s)
                  "%lld readings are known to be lost",
                  (long long)s->now[SALVAGE_READINGS], s->from, (long long)s->now[SALVAGE_BAD],
                  (long long)s->now[SALVAGE_LOST]);
-        mark(s);
+        mark(s->store, s->from);
     }
     choose(s);
     return 1;
