@@ -21,7 +21,7 @@ int amend_letters_parse(const char *body, size_t len, struct amend_letters *ret_
                         const char **ret_why)
 {
     json_t *object = json_loadb(body, len, 0, NULL);
-    struct amend_letters letters;
+    struct amend_letters letters = {0};
     bool good = json_is_object(object) && take(object, "uplink", letters.uplink) &&
                 take(object, "device", letters.device) && take(object, "reason", letters.reason);
     json_decref(object);
