@@ -11,6 +11,7 @@
 enum {
     PAUSE_FIRST_MS = 1000,
     PAUSE_MAX_MS = 60000,
+    HANG_UP_MS = 2000,
     LONG_LIFE_MS = 30000, /* a connection that lasted so long was a good one */
     SUBSCRIPTIONS_MAX = SHADOW_KINDS + 1,
     WARN_MS = 60000,
@@ -35,6 +36,7 @@ struct mqtt_side {
     unsigned strikes;
     int64_t rest_until_ms, up_since_ms, connect_at_ms, pause_ms, warn_at_ms;
     int64_t rest_ms, looked_ms, look_at_ms;
+    int64_t refused_ms; /* when the broker last refused a note on this connection, 0: it did not */
 };
 
 void mqtt_side_destroy(struct mqtt_side *side)
@@ -105,6 +107,7 @@ void mqtt_side_up(struct mqtt_side *side, struct mqtt_link *link, int64_t now_ms
     side->up_since_ms = side->look_at_ms = now_ms;
     side->waiting_count = 0;
     side->refused = false;
+    side->refused_ms = 0;
     side->settled = side->resting = now_ms < side->rest_until_ms;
     if (side->resting) {
         return;
@@ -135,11 +138,17 @@ static void strike(struct mqtt_side *side, int64_t now_ms)
     mqtt_notes_init(&side->notes);
 }
 
+/* The broker has just refused a note: it may be about to hang up on that. */
+static bool refused_lately(const struct mqtt_side *side, int64_t now_ms)
+{
+    return side->refused_ms != 0 && now_ms - side->refused_ms < HANG_UP_MS;
+}
+
 void mqtt_side_down(struct mqtt_side *side, int64_t now_ms)
 {
     bool was_up = side->link != NULL;
     bool asking = side->waiting_count > 0 || side->notes.inflight > 0;
-    if (was_up && !side->settled && asking) {
+    if (was_up && ((!side->settled && asking) || refused_lately(side, now_ms))) {
         strike(side, now_ms);
     }
     if (was_up && now_ms - side->up_since_ms >= LONG_LIFE_MS) {
@@ -200,6 +209,7 @@ void mqtt_side_acknowledged(struct mqtt_side *side, int message, int reason)
 {
     auto_free struct mqtt_note *note = mqtt_notes_acknowledged(&side->notes, message);
     int64_t now_ms = clock_mono_ms();
+    side->refused_ms = note != NULL && reason >= 0x80 ? now_ms : side->refused_ms;
     if (note != NULL && reason >= 0x80 && now_ms >= side->warn_at_ms) {
         log_warning("uplink %s: topic %s: %s", side->uplink, note->frame.topic,
                     mqtt_reason_words(reason));
@@ -225,7 +235,8 @@ static void settle(struct mqtt_side *side)
 {
     bool heard = side->shadow == NULL || side->refused || shadow_is_heard(side->shadow);
     bool told = side->looked_ms >= side->up_since_ms && side->notes.count == 0;
-    if (!side->settled && side->waiting_count == 0 && heard && told) {
+    bool borne = !refused_lately(side, clock_mono_ms());
+    if (!side->settled && side->waiting_count == 0 && heard && told && borne) {
         side->settled = true;
         side->strikes = 0;
         side->rest_ms = 0;

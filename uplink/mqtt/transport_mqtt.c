@@ -408,9 +408,16 @@ static bool has_place(const struct mqtt_transport *t)
     return t->pending_count + notes < (size_t)t->settings->inflight;
 }
 
+/* One message at a time, of either kind: then what the broker hangs up on is known, and its answer
+ * is not lost to a write that comes after it has hung up. */
+static bool may_join(const struct mqtt_transport *t)
+{
+    return t->window > 1 || (t->pending_count == 0 && side_rests(t));
+}
+
 static bool room(const struct mqtt_transport *t)
 {
-    return t->pending_count < t->window && has_place(t) && pause_us(t) == 0;
+    return t->pending_count < t->window && may_join(t) && has_place(t) && pause_us(t) == 0;
 }
 
 /* Publishes a job's messages as far as bounds and rate allow. False: the link is down. */
@@ -432,7 +439,8 @@ static void publish_notes(struct mqtt_transport *t)
 {
     struct mqtt_notes *notes = mqtt_side_notes(t->side);
     struct mqtt_note *note;
-    while (has_place(t) && pause_us(t) == 0 && (note = mqtt_notes_next(notes)) != NULL) {
+    while (may_join(t) && has_place(t) && pause_us(t) == 0 &&
+           (note = mqtt_notes_next(notes)) != NULL) {
         int message, r = mqtt_link_publish(t->link, &note->frame, &message);
         if (r == -ENOTCONN) {
             return;
