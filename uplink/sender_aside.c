@@ -48,6 +48,15 @@ static bool places(struct sender *s, const struct flight *f)
     return true;
 }
 
+/* What waits for the lanes is another thing than before. */
+static void look_again(struct sender *s, int64_t now_ms)
+{
+    sender_look(s);
+    for (unsigned l = 0; l < STORE_LANES; l++) {
+        lane_arrived(&s->lanes[l], now_ms);
+    }
+}
+
 /* The flight's scans go back to the store, where the devices of its part are passed over. */
 static void set_aside(struct sender *s, struct flight *f, const char *why)
 {
@@ -60,10 +69,7 @@ static void set_aside(struct sender *s, struct flight *f, const char *why)
             step_aside(s, a, record->names->device, why);
         }
     }
-    sender_look(s);
-    for (unsigned l = 0; l < STORE_LANES; l++) {
-        lane_arrived(&s->lanes[l], clock_mono_ms());
-    }
+    look_again(s, clock_mono_ms());
 }
 
 void sender_put_off(struct sender *s, struct flight *f, const struct uplink_verdict *verdict)
@@ -110,12 +116,8 @@ void sender_recall(struct sender *s, int64_t now_ms)
             *a = s->aside[--s->aside_count];
         }
     }
-    if (!recalled) {
-        return;
-    }
-    sender_look(s);
-    for (unsigned l = 0; l < STORE_LANES; l++) {
-        lane_arrived(&s->lanes[l], now_ms);
+    if (recalled) {
+        look_again(s, now_ms);
     }
 }
 
