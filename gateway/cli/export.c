@@ -119,6 +119,11 @@ static void say(const struct cli *cli, const struct options *options, const stru
         json_t *object = json_pack("{s:s, s:I, s:I, s:s, s:s}", "file", options->out, "scans",
                                    (json_int_t)done->scans, "readings", (json_int_t)done->readings,
                                    "sha256", sum, "store", done->store);
+        if (done->held_scans > 0) {
+            json_object_set_new(object, "held",
+                                json_pack("{s:I, s:I}", "scans", (json_int_t)done->held_scans,
+                                          "readings", (json_int_t)done->held_readings));
+        }
         if (options->mark) {
             json_object_set_new(
                 object, "marked",
@@ -131,6 +136,12 @@ static void say(const struct cli *cli, const struct options *options, const stru
     }
     printf("%s: %" PRIu64 " readings of %" PRIu64 " scans; its sum is in %s.sha256\n", options->out,
            done->readings, done->scans, options->out);
+    if (done->held_scans > 0) {
+        printf("%" PRIu64 " readings of %" PRIu64
+               " scans are not in it and stay waiting: the clock "
+               "is not synchronised, their time is not known yet\n",
+               done->held_readings, done->held_scans);
+    }
     if (options->mark) {
         printf("%" PRIu64 " readings now count as delivered%s\n", marked->readings,
                marked->before > 0 ? "; others were delivered meanwhile" : "");

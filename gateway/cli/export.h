@@ -19,6 +19,9 @@ struct export_wish {
 
 struct exported {
     uint64_t scans, readings;
+    /* With an uplink: not in the file, since the clock has not decided their time yet; all readings
+     * of them. */
+    uint64_t held_scans, held_readings;
     char store[16];            /* the store's id */
     struct store_handed *runs; /* with an uplink: what was exported; freed by the caller */
     size_t run_count, run_capacity;

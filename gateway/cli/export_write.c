@@ -136,11 +136,16 @@ static int pick(struct work *w, const struct scan *scan, uint16_t *ret_count)
     return 0;
 }
 
-static int on_scan(void *user, const struct scan *scan)
+static int on_scan(void *user, const struct scan *scan, bool decided)
 {
     struct work *w = user;
     uint16_t selected = 0;
     if (!device_fits(w, scan) || (w->waiting != NULL && !store_waiting_has(w->waiting, scan))) {
+        return 0;
+    }
+    if (w->waiting != NULL && !decided) {
+        w->done->held_scans++;
+        w->done->held_readings += scan->count;
         return 0;
     }
     int r = pick(w, scan, &selected);
@@ -187,7 +192,7 @@ int export_write(struct store *store, const struct export_wish *wish, struct out
     for (int s = 0; s < STREAM_COUNT && r == 0; s++) {
         w->stream = (enum stream)s;
         if ((streams & 1u << s) != 0) {
-            r = store_history(store, w->stream, 0, wish->from_ms, wish->to_ms, on_scan, w);
+            r = store_history_timed(store, w->stream, wish->from_ms, wish->to_ms, on_scan, w);
             r = r < 0 ? r : flush(w);
         }
     }

@@ -20,6 +20,14 @@ unsigned store_waiting_streams(const struct store_waiting *waiting);
 /* Whether the uplink still had to deliver that scan. */
 bool store_waiting_has(const struct store_waiting *waiting, const struct scan *scan);
 
+/* store_history() of all devices, with whether the scan's time is decided for ever. While it is not
+ * (store_clock.h) no uplink gets the scan, and it must not leave by hand either: what it was
+ * stamped with may move. */
+must_check int store_history_timed(struct store *store, enum stream stream, int64_t from_ms,
+                                   int64_t to_ms,
+                                   int (*fn)(void *user, const struct scan *scan, bool decided),
+                                   void *user);
+
 /* Scans of one device without a gap in seq, alike in what they hold. */
 struct store_handed {
     enum stream stream;

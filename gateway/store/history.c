@@ -1,3 +1,4 @@
+#include "gateway/store/handover.h"
 #include "gateway/store/internal.h"
 #include "gateway/store/large.h"
 
@@ -21,6 +22,8 @@ struct walk {
     uint64_t next, found; /* of the log: to be looked for, and found there */
     uint64_t *shown;      /* by device: up to which seq */
     size_t devices;
+    bool timed;   /* `decided` is asked for */
+    bool decided; /* what is shown next has its time for ever */
 };
 
 /* The first block written on that day or later. */
@@ -125,6 +128,15 @@ static void widen(const struct anchors *anchors, uint64_t number, struct wal_hea
     header->time_max_ms += shift_ms > 0 ? shift_ms : 0;
 }
 
+/* A newer anchor than those known here may hold for the block, too. */
+static bool is_decided(const struct walk *walk, MDB_txn *txn, uint64_t number)
+{
+    uint64_t newer;
+    MDB_val value;
+    return number < anchors_decided(&walk->anchors) &&
+           env_seek(txn, KEY_ANCHOR, walk->anchors.next, &newer, &value) == -ENOENT;
+}
+
 /* Copies the next block whose time span meets from..to; 1: there is one, 0: no more. */
 static int next_block(struct walk *walk, int64_t from_ms, int64_t to_ms)
 {
@@ -155,6 +167,7 @@ static int next_block(struct walk *walk, int64_t from_ms, int64_t to_ms)
             buffer_clear(&walk->block);
             buffer_add(&walk->block, value.mv_data, value.mv_size);
             walk->number = number;
+            walk->decided = walk->timed && is_decided(walk, txn, number);
             rc = buffer_failed(&walk->block) ? -ENOMEM : 1;
             break;
         }
@@ -326,29 +339,63 @@ static int begin_history(struct walk *walk, const struct wanted *wanted)
     return rc;
 }
 
-int store_history(struct store *store, enum stream stream, uint32_t device, int64_t from_ms,
-                  int64_t to_ms, int (*fn)(void *user, const struct scan *scan), void *user)
+static int show_all(struct walk *walk, const struct wanted *wanted,
+                    int (*fn)(void *user, const struct scan *scan), void *user)
 {
-    struct walk walk = {.store = store};
-    struct wanted wanted = {stream, device, from_ms, to_ms};
-    int rc = begin_history(&walk, &wanted);
+    int rc = begin_history(walk, wanted);
     if (rc == 0) {
-        rc = show_devices(&walk, &wanted, fn, user);
+        rc = show_devices(walk, wanted, fn, user);
     }
-    for (uint64_t before = walk.next; rc == 0; before = walk.next) {
-        int found = next_block(&walk, from_ms, to_ms);
+    for (uint64_t before = walk->next; rc == 0; before = walk->next) {
+        int found = next_block(walk, wanted->from_ms, wanted->to_ms);
+        bool decided = walk->decided;
         rc = found < 0 && found != -EAGAIN ? found : 0;
-        if (rc == 0 && (found == 0 || walk.found != before)) {
-            rc = show_devices(&walk, &wanted, fn, user);
+        if (rc == 0 && (found == 0 || walk->found != before)) {
+            walk->decided = true; /* only what is gets into large blocks */
+            rc = show_devices(walk, wanted, fn, user);
         }
         if (rc == 0 && found == 0) {
             break;
         }
         if (rc == 0 && found == 1) {
-            rc = show_block(&walk, &wanted, fn, user);
+            walk->decided = decided;
+            rc = show_block(walk, wanted, fn, user);
         }
     }
+    return rc;
+}
+
+int store_history(struct store *store, enum stream stream, uint32_t device, int64_t from_ms,
+                  int64_t to_ms, int (*fn)(void *user, const struct scan *scan), void *user)
+{
+    struct walk walk = {.store = store};
+    const struct wanted wanted = {stream, device, from_ms, to_ms};
+    int rc = show_all(&walk, &wanted, fn, user);
     end(&walk);
+    return rc;
+}
+
+/* The scan, and whether its time is decided. */
+struct timed {
+    struct walk walk;
+    int (*fn)(void *user, const struct scan *scan, bool decided);
+    void *user;
+};
+
+static int show_timed(void *user, const struct scan *scan)
+{
+    const struct timed *timed = user;
+    return timed->fn(timed->user, scan, timed->walk.decided);
+}
+
+int store_history_timed(struct store *store, enum stream stream, int64_t from_ms, int64_t to_ms,
+                        int (*fn)(void *user, const struct scan *scan, bool decided), void *user)
+{
+    struct timed timed = {
+        .walk = {.store = store, .timed = true, .decided = true}, .fn = fn, .user = user};
+    const struct wanted wanted = {stream, 0, from_ms, to_ms};
+    int rc = show_all(&timed.walk, &wanted, show_timed, &timed);
+    end(&timed.walk);
     return rc;
 }
 

@@ -153,6 +153,37 @@ def test_boot_in_1970_and_synchronise_later(tmp_path, now_ms):
     assert any(doubt for _, _, doubt in aggregates) and not all(doubt for _, _, doubt in aggregates)
 
 
+def handed_over(site, path):
+    status, output, errors = site.gateway.cli("export", "cloud", "--json", "--mark-delivered",
+                                              "--out", path)
+    assert status == 0, output + errors
+    return json.loads(output)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_has_no_time_yet_does_not_leave_by_hand(tmp_path, running):
+    """An export before the clock is set says how many readings stay, and they arrive as ever."""
+    site = Site(tmp_path)
+    site.clock.set_1970()
+    site.start()
+    site.wait_read(400)
+    site.gateway.stop_polling()
+    site.gateway.stop()
+    if running:
+        site.gateway.start()
+    answer = handed_over(site, tmp_path / "early.ndjson")
+    assert answer["readings"] == answer["marked"]["readings"] == 0
+    assert answer["held"]["readings"] >= 400
+    status, words, _ = site.gateway.cli("export", "cloud", "--out", tmp_path / "again.ndjson")
+    assert status == 0 and "stay waiting: the clock is not synchronised" in words
+    if not running:
+        site.gateway.start()
+    site.clock.sync(offset_s=0)
+    site.finish()
+    all_right(site.times(stops=2))
+    assert "held" not in handed_over(site, tmp_path / "late.ndjson")
+
+
 @pytest.mark.parametrize("step_s", [YEAR_S, -YEAR_S])
 def test_synchronised_clock_is_stepped(tmp_path, step_s):
     """Somebody sets it, and NTP sets it back: what was read between has the right time."""

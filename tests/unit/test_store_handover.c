@@ -2,6 +2,7 @@
  * the network does with it at the same time. */
 #include "gateway/store/handover.h"
 #include "gateway/store/ranges.h"
+#include "gateway/store/store_clock.h"
 #include "store_drain.h"
 
 enum { DEVICES = 2, SCANS = 30, OTHERS = 4 };
@@ -225,6 +226,65 @@ static void test_too_many_gaps(void **state)
     assert_int_equal(total(f).waiting, f->seq * FIXTURE_POINTS);
 }
 
+struct timed {
+    uint64_t decided[DEVICES + 1], undecided[DEVICES + 1];
+    uint64_t last_decided;
+};
+
+static int count_timed(void *user, const struct scan *scan, bool decided)
+{
+    struct timed *t = user;
+    t->decided[scan->device] += decided;
+    t->undecided[scan->device] += !decided;
+    t->last_decided = decided && scan->seq > t->last_decided ? scan->seq : t->last_decided;
+    return 0;
+}
+
+static struct timed look_at_times(struct store *store)
+{
+    struct timed t = {.last_decided = 0};
+    assert_int_equal(store_history_timed(store, STREAM_RAW, INT64_MIN, INT64_MAX, count_timed, &t),
+                     0);
+    return t;
+}
+
+static void mind_clock(struct fixture *f, bool vouched, int64_t offset_ms)
+{
+    int64_t moved_ms;
+    const struct anchors_look look = {
+        .vouched = vouched, .offset_ms = offset_ms, .boot_ms = clock_boot_ms(), .boot = {1}};
+    assert_int_equal(store_clock_mind(f->store, &look, 86400000, &moved_ms), 0);
+}
+
+/* What nobody has vouched for is told apart from what has its time for ever, for the writer and for
+ * a reader that was opened before the clock was set back. */
+static void test_times_that_are_not_decided(void **state)
+{
+    struct fixture *f = *state;
+    const int64_t offset_ms = clock_wall_ms() - clock_boot_ms();
+    struct store *reader;
+    mind_clock(f, true, offset_ms);
+    append(f, SCANS);
+    assert_int_equal(store_open_readonly(f->dir, &reader), 0);
+    assert_int_equal(look_at_times(reader).decided[1], 2 * SCANS);
+    mind_clock(f, false, offset_ms + 7200000);
+    append(f, SCANS);
+    struct store *both[] = {f->store, reader};
+    for (unsigned i = 0; i < 2; i++) {
+        struct timed t = look_at_times(both[i]);
+        assert_int_equal(t.decided[1] + t.undecided[1], 3 * SCANS);
+        assert_true(t.undecided[1] >= SCANS && t.undecided[2] >= SCANS);
+        assert_true(i == 1 || t.last_decided == 2 * SCANS);
+    }
+    mind_clock(f, true, offset_ms);
+    append(f, 1);
+    assert_int_equal(look_at_times(f->store).undecided[1], 0);
+    store_close(reader);
+    assert_int_equal(store_open_readonly(f->dir, &reader), 0);
+    assert_int_equal(look_at_times(reader).undecided[2], 0);
+    store_close(reader);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +293,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_on_their_way, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nonsense_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many_gaps, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_times_that_are_not_decided, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
