@@ -112,7 +112,10 @@ static void judge_success(const struct http_settings *settings, const struct bat
         verdict->outcome = UPLINK_DELIVERED;
     } else {
         char what[120];
-        if (json_is_integer(accepted)) {
+        if (truncated) {
+            snprintf(what, sizeof what, "answered %d with more than %d KiB, no acknowledgement",
+                     reply->status, TRANSPORT_BODY_MAX / 1024);
+        } else if (json_is_integer(accepted)) {
             snprintf(what, sizeof what, "answered %d, but accounted for %lld of %zu records",
                      reply->status, (long long)json_integer_value(accepted), batch->count);
         } else {

@@ -22,6 +22,7 @@ struct slot {
     struct buffer packed, body;
     size_t head_bytes; /* of the request, near enough: libcurl's own count is of its first write */
     struct reply_headers headers;
+    size_t heard_bytes; /* of the reply's headers: those of 1xx and trailers as well */
     char detail[CURL_ERROR_SIZE];
     void (*done)(void *user, const struct uplink_reply *reply); /* NULL: the slot is free */
     void *user;
@@ -62,6 +63,10 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *user)
 static size_t on_header(char *bytes, size_t size, size_t count, void *user)
 {
     struct slot *slot = user;
+    slot->heard_bytes += size * count;
+    if (slot->heard_bytes > TRANSPORT_REPLY_HEAD_MAX) {
+        return 0; /* libcurl keeps all of them; its own bound does not count trailers */
+    }
     reply_headers_line(&slot->headers, bytes, size * count);
     return size * count;
 }
@@ -450,6 +455,7 @@ static int send_request(void *state, const struct uplink_request *request,
     }
     buffer_clear(&slot->body);
     slot->headers = (struct reply_headers){0};
+    slot->heard_bytes = 0;
     slot->detail[0] = '\0';
     if (curl_multi_add_handle(t->multi, slot->easy) != CURLM_OK) {
         return -ENOMEM;
@@ -467,8 +473,13 @@ static void complete(struct http_transport *t, struct slot *slot, CURLcode code)
     curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
     /* Stopped by our own bound on the body: the status stands. Anything else that broke within
      * the answer proves nothing. */
+    bool endless = slot->heard_bytes > TRANSPORT_REPLY_HEAD_MAX;
     bool answered = code == CURLE_OK ||
-                    (code == CURLE_WRITE_ERROR && slot->body.len >= TRANSPORT_BODY_MAX);
+                    (code == CURLE_WRITE_ERROR && !endless && slot->body.len >= TRANSPORT_BODY_MAX);
+    if (endless) {
+        snprintf(slot->detail, sizeof slot->detail, "its answer has more than %d KiB of headers",
+                 TRANSPORT_REPLY_HEAD_MAX / 1024);
+    }
     if (!answered) {
         const char *proxy = slot->side->settings->proxy;
         if (proxy == NULL || !transport_proxy_words(slot->easy, code, proxy, words)) {

@@ -25,10 +25,11 @@ struct transport_settings {
 };
 
 /* The bounds of a transport over HTTP. A reply's body is kept up to BODY_MAX bytes; what lies
- * beyond is not read and the connection is closed. Slower than LOW_SPEED for LOW_SPEED_S: broken.
- */
+ * beyond is not read and the connection is closed, as it is when headers do not come to an end.
+ * Slower than LOW_SPEED for LOW_SPEED_S: broken. */
 enum {
     TRANSPORT_BODY_MAX = 256 * 1024,
+    TRANSPORT_REPLY_HEAD_MAX = 64 * 1024,
     TRANSPORT_HEADERS_MAX = 16,
     TRANSPORT_ALPN_MAX = 60,
     TRANSPORT_LOW_SPEED = 32, /* bytes a second */

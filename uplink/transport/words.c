@@ -106,6 +106,11 @@ static const char *timeout_words(CURL *easy, const char *detail)
     curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connect_us);
     curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &tls_us);
     curl_easy_getinfo(easy, CURLINFO_SCHEME, &scheme);
+    long status = 0;
+    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+    if (status != 0) {
+        return "it began to answer, but did not come to an end in time";
+    }
     if (strstr(detail, "esolving") != NULL) {
         return "its name was not resolved in time: name server?";
     }
@@ -152,6 +157,8 @@ static const char *plain_words(CURL *easy, CURLcode code, const char *detail)
         const char *words = client_certificate_words(detail);
         return words != NULL ? words : "the connection broke";
     }
+    case CURLE_OUT_OF_MEMORY: /* what libcurl calls a line beyond its bound */
+        return "a line of its answer does not end, or there is no memory left";
     case CURLE_PARTIAL_FILE:
         return "the connection broke within the answer";
     case CURLE_UNSUPPORTED_PROTOCOL:
