@@ -1,5 +1,7 @@
 #include "gateway/base/crc32c.h"
 
+#include "gateway/base/crc32c_native.h"
+
 #include <endian.h>
 #include <pthread.h>
 #include <string.h>
@@ -25,7 +27,7 @@ static void make_tables(void)
     }
 }
 
-uint32_t crc32c(uint32_t crc, const void *bytes, size_t len)
+uint32_t crc32c_by_tables(uint32_t crc, const void *bytes, size_t len)
 {
     pthread_once(&tables_once, make_tables);
     const uint8_t *at = bytes;
@@ -42,4 +44,10 @@ uint32_t crc32c(uint32_t crc, const void *bytes, size_t len)
         crc = tables[0][(crc ^ *at) & 0xff] ^ (crc >> 8);
     }
     return ~crc;
+}
+
+uint32_t crc32c(uint32_t crc, const void *bytes, size_t len)
+{
+    return crc32c_is_native() ? ~crc32c_native(~crc, bytes, len)
+                              : crc32c_by_tables(crc, bytes, len);
 }

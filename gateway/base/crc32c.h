@@ -8,3 +8,6 @@
 
 /* The checksum of the bytes behind those that `crc` stands for; 0 begins. */
 uint32_t crc32c(uint32_t crc, const void *bytes, size_t len);
+
+/* The same on any machine: crc32c() takes an instruction of it, where there is one. */
+uint32_t crc32c_by_tables(uint32_t crc, const void *bytes, size_t len);

@@ -304,6 +304,24 @@ static void the_checksum_is_castagnoli(void **state)
     assert_int_equal(crc32c(0, "123456789", 9), 0xe3069283u);
     uint32_t in_parts = crc32c(crc32c(0, "1234", 4), "56789", 5);
     assert_int_equal(in_parts, 0xe3069283u);
+    assert_int_equal(crc32c_by_tables(0, "123456789", 9), 0xe3069283u);
+}
+
+/* Whatever the length, and wherever in a word it begins. */
+static void the_checksum_is_the_same_without_the_instruction(void **state)
+{
+    (void)state;
+    uint8_t bytes[200];
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)(i * 151 + i / 7);
+    }
+    for (size_t from = 0; from < 9; from++) {
+        for (size_t len = 0; from + len <= sizeof bytes; len++) {
+            uint32_t before = (uint32_t)(len * 0x9e3779b9u);
+            assert_int_equal(crc32c(before, bytes + from, len),
+                             crc32c_by_tables(before, bytes + from, len));
+        }
+    }
 }
 
 int main(void)
@@ -317,6 +335,7 @@ int main(void)
         cmocka_unit_test(any_flipped_bit_is_seen),
         cmocka_unit_test(the_golden_block_still_reads),
         cmocka_unit_test(the_checksum_is_castagnoli),
+        cmocka_unit_test(the_checksum_is_the_same_without_the_instruction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
