@@ -36,7 +36,7 @@ def words(gateway):
     return states[0]["last_error"] or "" if states else ""
 
 
-def told(gateway, text, limit_s=20):
+def told(gateway, text, limit_s=60):
     wait_for(lambda: text in words(gateway), limit_s, lambda: f"'{text}': {words(gateway)}")
 
 
@@ -116,11 +116,12 @@ def test_nothing_overtakes_within_a_device(tmp_path):
     device is first seen behind those before it."""
     cluster = Cluster(tmp_path).start()
     gateway = site(tmp_path, cluster.bootstrap[0], replay="oldest-first", batch_records=50).start()
+    cluster.tell("rtt", 1, 30)
     gateway.wait_delivered(500, 30, "ka")
     for code in (kafka.NOT_LEADER, kafka.TIMED_OUT, kafka.DISCONNECT, kafka.NOT_LEADER, 19, 2):
         cluster.fail(code, 3)
         before = gateway.uplink_state("ka")["delivered"]
-        gateway.wait_delivered(before + 200, 30, "ka")
+        gateway.wait_delivered(before + 200, 60, "ka")
     settle(gateway, cluster)
     assert_in_order(cluster)
     wait_for(lambda: gateway.uplink_state("ka")["bytes_sent"] > 1000, 5, "bytes are counted")

@@ -6,7 +6,9 @@ import hmac
 import json
 import os
 import re
+import select
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -17,6 +19,7 @@ PRODUCE, METADATA, SASL_HANDSHAKE, API_VERSIONS, SASL_AUTHENTICATE = 0, 3, 17, 1
 INIT_PRODUCER = 22
 UNKNOWN_TOPIC, NOT_LEADER, TIMED_OUT, TOO_LARGE = 3, 6, 7, 10
 TOPIC_FORBIDDEN, CLUSTER_FORBIDDEN, UNSUPPORTED_VERSION, BAD_PASSWORD = 29, 31, 35, 58
+OUT_OF_ORDER = 45
 DISCONNECT = -195
 
 
@@ -31,9 +34,15 @@ class Cluster:
         self.bootstrap, self.obeyed = [], 0
 
     def start(self):
+        """The addresses are of fronts: librdkafka's brokers do not check sequences."""
         self.process.start()
         found = self.process.wait_log(r"bootstrap (\S+)\n")
-        self.bootstrap = found.group(1).split(",")
+        book = Sequences()
+        fronts = {int(port): Front(int(port), book=book)
+                  for port in re.findall(r":(\d+)", found.group(1))}
+        for front in fronts.values():
+            front.readdressed = {port: other.port for port, other in fronts.items()}
+        self.bootstrap = [f"127.0.0.1:{front.port}" for front in fronts.values()]
         return self
 
     @property
@@ -65,7 +74,7 @@ class Cluster:
             lines = [json.loads(line) for line in file if line.endswith("\n")]
         return sorted(lines, key=lambda one: (one["topic"], one["partition"], one["offset"]))
 
-    def wait(self, condition, limit_s=20):
+    def wait(self, condition, limit_s=60):
         return wait_for(lambda: condition(self.messages()), limit_s,
                         lambda: f"messages: {self.messages()[-3:]}")
 
@@ -102,17 +111,64 @@ def send_frame(connection, frame):
     connection.sendall(struct.pack(">i", len(frame)) + frame)
 
 
+class Sequences:
+    """What a broker knows of idempotent producers: a batch that is not the next one of its producer
+    is refused, and one of the last five that comes again is answered as it was."""
+
+    def __init__(self):
+        self.next, self.answers = {}, {}
+
+    @staticmethod
+    def place(request):
+        """Where the partition's number stands in a Produce request of version 7."""
+        at = 10 + max(struct.unpack(">h", request[8:10])[0], 0)
+        at += 2 + max(struct.unpack(">h", request[at:at + 2])[0], 0) + 2 + 4
+        topics, name = struct.unpack(">ih", request[at:at + 6])
+        at += 6 + name
+        assert topics == 1 and struct.unpack(">i", request[at:at + 4])[0] == 1
+        return at + 4, request[at - name:at]
+
+    def read(self, request):
+        """(who writes where, its first sequence, how many)"""
+        at, topic = self.place(request)
+        batch = request[at + 8:]
+        producer, epoch, first, count = struct.unpack(">qhii", batch[43:61])
+        return (producer, epoch, topic, request[at:at + 4]), first, count
+
+    def answer(self, request):
+        """The reply when the broker needs not be asked, None: it has to."""
+        who, first, _ = self.read(request)
+        known = self.answers.get((who, first))
+        if known is not None:
+            return request[4:8] + known
+        if first == self.next.get(who, 0):
+            return None
+        return request[4:8] + struct.pack(">ih", 1, len(who[2])) + who[2] + struct.pack(">i", 1) + \
+            who[3] + struct.pack(">hqqqi", OUT_OF_ORDER, -1, -1, -1, 0)
+
+    def note(self, request, reply):
+        who, first, count = self.read(request)
+        at = 4 + 4 + 2 + len(who[2]) + 4 + 4
+        if struct.unpack(">h", reply[at:at + 2])[0] == 0:
+            self.next[who] = first + count
+            self.answers[who, first] = reply[4:]
+            mine = sorted(key for key in self.answers if key[0] == who)
+            for old in mine[:-5]:
+                del self.answers[old]
+
+
 class Front:
     """Takes connections for a broker on `to_port`: with TLS when a context is given, with a login
-    when users (name -> password) are. In what the broker says about the cluster its address
-    becomes that of `advertised` (the front's own port)."""
+    when users (name -> password) are. In what the broker says about the cluster the
+    ports are exchanged as `readdressed` says: its own for the front's."""
 
-    def __init__(self, to_port, context=None, users=None, mechanisms=("PLAIN",)):
-        self.to_port, self.context, self.users = to_port, context, users
+    def __init__(self, to_port, context=None, users=None, mechanisms=("PLAIN",), book=None):
+        self.to_port, self.context, self.users, self.book = to_port, context, users, book
         self.mechanisms, self.logins, self.refused = mechanisms, [], 0
         self.peers = []  # the serial numbers of the certificates that were shown
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.advertised = self.listener.getsockname()[1]
+        self.port = self.listener.getsockname()[1]
+        self.readdressed = {to_port: self.port}
         threading.Thread(target=self.accept, daemon=True).start()
 
     def close(self):
@@ -185,39 +241,36 @@ class Front:
     # -- afterwards --
 
     def forward(self, one, other):
-        kinds = {}
+        """One request after the other, as a broker serves a connection."""
         other.settimeout(None)
+        while self.wait(one, other):
+            request = receive_frame(one)
+            key, version = struct.unpack(">hh", request[:4])
+            if key == PRODUCE and self.book is not None:
+                assert version == 7
+                reply = self.book.answer(request)
+                if reply is not None:
+                    send_frame(one, reply)
+                    continue
+            send_frame(other, request)
+            reply = receive_frame(other)
+            if key == PRODUCE and self.book is not None:
+                self.book.note(request, reply)
+            send_frame(one, self.readdress(reply) if key == METADATA else reply)
 
-        def requests():
-            try:
-                while True:
-                    frame = receive_frame(one)
-                    key, _, number = struct.unpack(">hhi", frame[:8])
-                    kinds[number] = key
-                    send_frame(other, frame)
-            except OSError:
-                end(other)
-
-        threading.Thread(target=requests, daemon=True).start()
-        try:
-            while True:
-                frame = receive_frame(other)
-                if kinds.pop(struct.unpack(">i", frame[:4])[0], None) == METADATA:
-                    frame = self.readdress(frame)
-                send_frame(one, frame)
-        except OSError:
-            end(one)
+    @staticmethod
+    def wait(one, other):
+        """Whether a request comes; the broker itself says nothing unless it ends."""
+        if isinstance(one, ssl.SSLSocket) and one.pending() > 0:
+            return True
+        readable, _, _ = select.select([one, other], [], [])
+        return other not in readable
 
     def readdress(self, frame):
-        old = b"127.0.0.1" + struct.pack(">i", self.to_port)
-        return frame.replace(old, b"127.0.0.1" + struct.pack(">i", self.advertised))
-
-
-def end(connection):
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
+        for old, new in self.readdressed.items():
+            frame = frame.replace(b"127.0.0.1" + struct.pack(">i", old),
+                                  b"127.0.0.1" + struct.pack(">i", new))
+        return frame
 
 
 class Exchange:

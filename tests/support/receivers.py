@@ -403,7 +403,7 @@ class KafkaSide(Receiver):
         self.port = self.front.port
 
     def line(self, port):
-        self.front.advertised = port
+        self.front.readdressed[self.cluster.port] = port
 
     def restart(self):
         self.cluster.down()

@@ -171,6 +171,9 @@ static int set_numbers(rd_kafka_conf_t *conf, const struct kafka_settings *s, bo
         {"queue.buffering.max.messages", s->inflight},
         {"queue.buffering.max.kbytes", KAFKA_QUEUE_KIB},
         {"batch.num.messages", single ? 1 : 10000},
+        /* With several requests on their way librdkafka takes the acknowledgement of a later one
+         * for that of an earlier one that has failed, trusting that brokers check the order. */
+        {"max.in.flight.requests.per.connection", 1},
         /* Messages wait as long as it takes: the transport gives all of them up together, so that
          * none overtakes another of its device. */
         {"message.timeout.ms", 0},
