@@ -1,6 +1,7 @@
 #include "gateway/base/crc32c.h"
 #include "gateway/store/key.h"
 #include "gateway/store/wal.h"
+#include "gateway/store/wal_pack.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,7 +17,8 @@ struct wal_encoder {
     uint32_t *table;                 /* open addressing over shapes: index + 1 */
     uint32_t *order;                 /* rows by shape */
     const struct reading **readings; /* the first one of each row, in that order */
-    int64_t *room;                   /* for values of TOGETHER columns */
+    uint32_t *runs;                  /* the first row of each run, and where the last one ends */
+    uint32_t *steps;                 /* for TOGETHER columns */
     uint32_t shape_count, table_size;
     size_t capacity; /* rows that the arrays hold */
 };
@@ -49,7 +51,8 @@ void wal_encoder_destroy(struct wal_encoder *encoder)
     free(encoder->table);
     free(encoder->order);
     free(encoder->readings);
-    free(encoder->room);
+    free(encoder->runs);
+    free(encoder->steps);
     free(encoder);
 }
 
@@ -68,16 +71,19 @@ static int make_room(struct wal_encoder *encoder, size_t rows)
     free(encoder->table);
     free(encoder->order);
     free(encoder->readings);
-    free(encoder->room);
+    free(encoder->runs);
+    free(encoder->steps);
     encoder->capacity = 0;
     encoder->shapes = calloc(rows, sizeof(*encoder->shapes));
     encoder->examples = calloc(rows, sizeof(const struct wal_row *));
     encoder->table = calloc(table_size, sizeof(*encoder->table));
     encoder->order = calloc(rows, sizeof(*encoder->order));
     encoder->readings = calloc(rows, sizeof(const struct reading *));
-    encoder->room = calloc(rows * TOGETHER, sizeof(*encoder->room));
+    encoder->runs = calloc(rows + 1, sizeof(*encoder->runs));
+    encoder->steps = calloc(rows * TOGETHER, sizeof(*encoder->steps));
     if (encoder->shapes == NULL || encoder->examples == NULL || encoder->table == NULL ||
-        encoder->order == NULL || encoder->readings == NULL || encoder->room == NULL) {
+        encoder->order == NULL || encoder->readings == NULL || encoder->runs == NULL ||
+        encoder->steps == NULL) {
         return -ENOMEM;
     }
     encoder->table_size = table_size;
@@ -172,89 +178,104 @@ static bool same_run(const struct wal_row *a, const struct wal_row *b)
     return a->device == b->device && a->stream == b->stream;
 }
 
-static void add_runs(struct buffer *raw, const struct wal_row *rows, size_t count)
+static size_t list_runs(uint32_t *runs, const struct wal_row *rows, size_t count)
 {
-    size_t runs = 0;
-    for (size_t i = 0; i < count; i++) {
-        runs += i == 0 || !same_run(&rows[i - 1], &rows[i]);
-    }
-    buffer_add_varint(raw, count);
-    buffer_add_varint(raw, runs);
+    size_t listed = 0;
     for (size_t i = 0; i < count; i++) {
         if (i == 0 || !same_run(&rows[i - 1], &rows[i])) {
-            buffer_add_byte(raw, (uint8_t)rows[i].stream);
+            runs[listed++] = (uint32_t)i;
         }
     }
-    int64_t last = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (i == 0 || !same_run(&rows[i - 1], &rows[i])) {
-            buffer_add_zigzag(raw, (int64_t)rows[i].device - last);
-            last = rows[i].device;
-        }
-    }
-    for (size_t from = 0, i = 1; i <= count; i++) {
-        if (i == count || !same_run(&rows[i - 1], &rows[i])) {
-            buffer_add_varint(raw, i - from);
-            from = i;
-        }
-    }
-    uint64_t seq = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (i == 0 || !same_run(&rows[i - 1], &rows[i])) {
-            buffer_add_zigzag(raw, (int64_t)(rows[i].prev_seq - seq));
-            seq = rows[i].prev_seq;
-        }
-    }
+    runs[listed] = (uint32_t)count;
+    return listed;
 }
 
-/* LEB128 without a branch where it is one byte or two, which of them is hard to foretell. */
-static inline uint8_t *put_varint(uint8_t *at, uint64_t value)
+static inline uint64_t zigzag(uint64_t step)
 {
-    while (value >> 14 != 0) {
-        *at++ = (uint8_t)(value | 0x80);
-        value >>= 7;
-    }
-    uint8_t more = value >= 0x80;
-    at[0] = (uint8_t)((value & 0x7f) | (uint8_t)(more << 7));
-    at[1] = (uint8_t)(value >> 7);
-    return at + 1 + more;
+    return step << 1 ^ (0 - (step >> 63));
 }
 
-enum { VARINT_MAX = 10 };
-
-static inline uint8_t *put_step(uint8_t *at, uint64_t step)
+static void add_runs(struct wal_encoder *encoder, const struct wal_row *rows, size_t count)
 {
-    return put_varint(at, step << 1 ^ (0 - (step >> 63)));
+    enum { COLUMNS = 4 };
+    const uint32_t *runs = encoder->runs;
+    size_t listed = list_runs(encoder->runs, rows, count);
+    uint8_t *to = buffer_reserve(&encoder->raw, (listed * COLUMNS + 2) * VARINT_MAX + 1);
+    if (to == NULL) {
+        return;
+    }
+    uint8_t *at = wal_put(wal_put(to, count), listed);
+    for (size_t i = 0; i < listed; i++) {
+        *at++ = (uint8_t)rows[runs[i]].stream;
+    }
+    uint64_t last = 0;
+    for (size_t i = 0; i < listed; i++) {
+        at = wal_put(at, zigzag(rows[runs[i]].device - last));
+        last = rows[runs[i]].device;
+    }
+    for (size_t i = 0; i < listed; i++) {
+        at = wal_put(at, runs[i + 1] - runs[i]);
+    }
+    last = 0;
+    for (size_t i = 0; i < listed; i++) {
+        at = wal_put(at, zigzag(rows[runs[i]].prev_seq - last));
+        last = rows[runs[i]].prev_seq;
+    }
+    encoder->raw.len += (size_t)(at - to);
 }
 
-/* One column of the rows as differences from the row before; `field` is an lvalue in row i. */
-#define PUT_COLUMN(at, count, field)                                                               \
+/* The differences of a column from its second row on, in zig-zag form; `all`: their bits together.
+ * Hardly ever is one wider than 32 bits: then they are taken from the rows once more. */
+#define LIST_STEPS(steps, all, count, field)                                                       \
     do {                                                                                           \
-        uint64_t before_ = 0;                                                                      \
-        for (size_t i = 0; i < (count); i++) {                                                     \
-            uint64_t now_ = (uint64_t)(field);                                                     \
-            (at) = put_step((at), now_ - before_);                                                 \
+        size_t i = 0;                                                                              \
+        uint64_t before_ = (uint64_t)(field);                                                      \
+        for (i = 1; i < (count); i++) {                                                            \
+            uint64_t now_ = (uint64_t)(field), step_ = zigzag(now_ - before_);                     \
+            (steps)[i - 1] = (uint32_t)step_;                                                      \
+            (all) |= step_;                                                                        \
             before_ = now_;                                                                        \
         }                                                                                          \
     } while (0)
 
-static void add_rows(struct buffer *raw, const struct wal_row *rows, size_t count)
+/* Those differences behind the first row's, which is from 0. `field` is an lvalue in row i. */
+#define PUT_STEPS(at, steps, all, count, field)                                                    \
+    do {                                                                                           \
+        uint64_t before_ = 0;                                                                      \
+        size_t one_by_one_ = (all) >> 32 == 0 ? 1 : (count);                                       \
+        for (size_t i = 0; i < one_by_one_; i++) {                                                 \
+            uint64_t now_ = (uint64_t)(field);                                                     \
+            (at) = wal_put((at), zigzag(now_ - before_));                                          \
+            before_ = now_;                                                                        \
+        }                                                                                          \
+        (at) = wal_pack((at), (steps), (count)-one_by_one_);                                       \
+    } while (0)
+
+#define PUT_COLUMN(at, steps, count, field)                                                        \
+    do {                                                                                           \
+        uint64_t all_ = 0;                                                                         \
+        LIST_STEPS(steps, all_, count, field);                                                     \
+        PUT_STEPS(at, steps, all_, count, field);                                                  \
+    } while (0)
+
+static void add_rows(struct wal_encoder *encoder, const struct wal_row *rows, size_t count)
 {
     enum { COLUMNS = 6 };
-    uint8_t *to = buffer_reserve(raw, count * COLUMNS * VARINT_MAX + 1);
+    uint32_t *steps = encoder->steps;
+    uint8_t *to = buffer_reserve(&encoder->raw, count * COLUMNS * VARINT_MAX + PACK_BEYOND);
     if (to == NULL) {
         return;
     }
     uint8_t *at = to;
     for (size_t i = 0; i < count; i++) {
-        at = put_varint(at, rows[i].scan->seq - rows[i].prev_seq - 1);
+        at = wal_put(at, rows[i].scan->seq - rows[i].prev_seq - 1);
     }
-    PUT_COLUMN(at, count, rows[i].shape);
-    PUT_COLUMN(at, count, rows[i].scan->time_ms);
-    PUT_COLUMN(at, count, (uint64_t)rows[i].scan->time_ms - (uint64_t)rows[i].scan->boot_ms);
-    PUT_COLUMN(at, count, rows[i].scan->window_s);
-    PUT_COLUMN(at, count, rows[i].text_len);
-    raw->len += (size_t)(at - to);
+    PUT_COLUMN(at, steps, count, rows[i].shape);
+    PUT_COLUMN(at, steps, count, rows[i].scan->time_ms);
+    PUT_COLUMN(at, steps, count, (uint64_t)rows[i].scan->time_ms - (uint64_t)rows[i].scan->boot_ms);
+    PUT_COLUMN(at, steps, count, rows[i].scan->window_s);
+    PUT_COLUMN(at, steps, count, rows[i].text_len);
+    encoder->raw.len += (size_t)(at - to);
 }
 
 static void add_shapes(struct wal_encoder *encoder)
@@ -299,7 +320,7 @@ static bool is_integer(const struct column *column, size_t index)
 }
 
 /* Of column->index and those behind it; false: they are not all integers. */
-static bool add_together(struct buffer *raw, const struct column *column, int64_t *room)
+static bool add_together(struct buffer *raw, const struct column *column, uint32_t *steps)
 {
     for (size_t c = 0; c < TOGETHER; c++) {
         if (!is_integer(column, column->index + c)) {
@@ -307,32 +328,38 @@ static bool add_together(struct buffer *raw, const struct column *column, int64_
         }
     }
     const uint32_t count = column->count;
-    uint8_t *to = buffer_reserve(raw, (size_t)count * TOGETHER * VARINT_MAX + 1);
+    uint8_t *to = buffer_reserve(raw, (size_t)count * TOGETHER * VARINT_MAX + PACK_BEYOND);
     if (to == NULL) {
         return true;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        const struct reading *readings = column->readings[i] + column->index;
+    const struct reading *before = column->readings[0] + column->index;
+    uint64_t all[TOGETHER] = {0};
+    for (uint32_t i = 1; i < count; i++) {
+        const struct reading *now = column->readings[i] + column->index;
         for (size_t c = 0; c < TOGETHER; c++) {
-            room[c * count + i] = readings[c].integer;
+            uint64_t step = zigzag((uint64_t)now[c].integer - (uint64_t)before[c].integer);
+            steps[c * count + i - 1] = (uint32_t)step;
+            all[c] |= step;
         }
+        before = now;
     }
     uint8_t *at = to;
     for (size_t c = 0; c < TOGETHER; c++) {
-        PUT_COLUMN(at, count, room[c * count + i]);
+        PUT_STEPS(at, steps + c * count, all[c], count,
+                  column->readings[i][column->index + c].integer);
     }
     raw->len += (size_t)(at - to);
     return true;
 }
 
-static void add_integers(struct buffer *raw, const struct column *column)
+static void add_integers(struct buffer *raw, const struct column *column, uint32_t *steps)
 {
-    uint8_t *to = buffer_reserve(raw, (size_t)column->count * VARINT_MAX + 1);
+    uint8_t *to = buffer_reserve(raw, (size_t)column->count * VARINT_MAX + PACK_BEYOND);
     if (to == NULL) {
         return;
     }
     uint8_t *at = to;
-    PUT_COLUMN(at, column->count, column_at(column, (uint32_t)i)->integer);
+    PUT_COLUMN(at, steps, column->count, column_at(column, (uint32_t)i)->integer);
     raw->len += (size_t)(at - to);
 }
 
@@ -401,14 +428,14 @@ static void add_values(struct wal_encoder *encoder, const struct wal_row *rows)
                                 .count = shape->rows};
         for (; column.index < shape->count; column.index++) {
             if (column.index + TOGETHER <= shape->count &&
-                add_together(&encoder->raw, &column, encoder->room)) {
+                add_together(&encoder->raw, &column, encoder->steps)) {
                 column.index += TOGETHER - 1;
                 continue;
             }
             switch ((enum value_kind)column_at(&column, 0)->kind) {
             case VALUE_DECIMAL:
             case VALUE_BOOL:
-                add_integers(&encoder->raw, &column);
+                add_integers(&encoder->raw, &column, encoder->steps);
                 break;
             case VALUE_REAL:
                 add_reals(&encoder->raw, &column, false);
@@ -508,8 +535,8 @@ int wal_encode(struct wal_encoder *encoder, struct wal_row *rows, size_t count, 
     }
     buffer_clear(&encoder->raw);
     find_shapes(encoder, rows, count);
-    add_runs(&encoder->raw, rows, count);
-    add_rows(&encoder->raw, rows, count);
+    add_runs(encoder, rows, count);
+    add_rows(encoder, rows, count);
     add_shapes(encoder);
     add_values(encoder, rows);
     if (buffer_failed(&encoder->raw)) {

@@ -5,6 +5,7 @@
 #include "gateway/store/ranges.h"
 #include "gateway/store/state.h"
 #include "gateway/store/wal.h"
+#include "gateway/store/wal_pack.h"
 #include "store_fixture.h"
 
 enum { ROWS = 200, POINTS = 12 };
@@ -286,6 +287,33 @@ static void test_a_block_of_version_1_stays_readable(void **state)
     assert_int_equal(scan->readings[5].quality, QUALITY_BAD_TIMEOUT);
 }
 
+/* Of any length, small and large among each other; and not a byte further than it may. */
+static void test_numbers_are_packed_as_one_by_one(void **state)
+{
+    (void)state;
+    enum { NUMBERS = 67, GUARD = 0xa5 };
+    for (unsigned round = 0; round < 20000; round++) {
+        uint32_t numbers[NUMBERS];
+        uint8_t expected[NUMBERS * VARINT_MAX], packed[sizeof(expected) + PACK_BEYOND + 1];
+        size_t count = roll() % (NUMBERS + 1);
+        for (size_t i = 0; i < count; i++) {
+            uint64_t mask = roll() % 30 == 0 ? UINT32_MAX : roll() % 3 == 0 ? 0x3fff : 0xff;
+            numbers[i] = (uint32_t)(roll() & mask);
+        }
+        uint8_t *end = expected;
+        for (size_t i = 0; i < count; i++) {
+            end = wal_put(end, numbers[i]);
+        }
+        memset(packed, GUARD, sizeof(packed));
+        size_t len = (size_t)(wal_pack(packed, numbers, count) - packed);
+        assert_int_equal(len, end - expected);
+        assert_memory_equal(packed, expected, len);
+        for (size_t i = len + PACK_BEYOND; i < sizeof(packed); i++) {
+            assert_int_equal(packed[i], GUARD);
+        }
+    }
+}
+
 static void test_ranges_against_a_bitmap(void **state)
 {
     (void)state;
@@ -418,6 +446,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_block_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_block_of_version_1_stays_readable, set_up,
                                         tear_down),
+        cmocka_unit_test(test_numbers_are_packed_as_one_by_one),
         cmocka_unit_test(test_ranges_against_a_bitmap),
         cmocka_unit_test(test_ranges_are_bounded),
         cmocka_unit_test(test_the_state_record_comes_back),
