@@ -44,11 +44,16 @@ struct batch {
     size_t count;
 };
 
+/* How the token of the transport's settings is shown (RFC 9110 section 11.6.2); LOGIN: as Basic
+ * where it is USER:PASSWORD, otherwise as Token. */
+enum uplink_token { UPLINK_TOKEN_BEARER, UPLINK_TOKEN_TOKEN, UPLINK_TOKEN_LOGIN };
+
 struct uplink_request {
     struct buffer body;
     const char *content_type;
     char path[1024];       /* appended to the endpoint's URL, "" for none */
     struct buffer headers; /* further header lines, NUL-terminated each: "Name: value" */
+    enum uplink_token token;
     bool compressible;
     bool dense; /* a few bytes a reading already: worth a longer search when compressed */
 

@@ -1,4 +1,6 @@
 """A private mosquitto broker, and a subscriber that keeps all it gets."""
+import base64
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +19,7 @@ def installed():
 class Broker:
     """A plain listener for subscribers, and one for the gateway: mutual TLS with `authority`."""
 
-    def __init__(self, folder, authority=None, acl=None, named=False):
+    def __init__(self, folder, authority=None, acl=None, named=False, users=None):
         self.folder = os.path.join(str(folder), "broker")
         os.makedirs(self.folder)
         self.plain = free_ports(2)
@@ -37,6 +39,10 @@ class Broker:
         if acl:
             self.write_acl(acl)
             lines.append(f"acl_file {self.acl}")
+        self.users = os.path.join(self.folder, "users")
+        if users:
+            self.write_users(users)
+            lines.append(f"password_file {self.users}")
         with open(self.config, "w", encoding="ascii") as file:
             file.write("\n".join(lines) + "\n")
         self.url = f"{'mqtts' if authority else 'mqtt'}://127.0.0.1:{self.port}"
@@ -46,6 +52,16 @@ class Broker:
         with open(self.acl, "w", encoding="ascii") as file:
             file.write(acl)
         os.chmod(self.acl, 0o600)
+
+    def write_users(self, users):
+        """{name: password}; in the running broker after SIGHUP."""
+        with open(self.users, "w", encoding="ascii") as file:
+            for name, password in users.items():
+                salt = b"0123456789ab"
+                hashed = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101)
+                file.write(f"{name}:$7$101${base64.b64encode(salt).decode()}$"
+                           f"{base64.b64encode(hashed).decode()}\n")
+        os.chmod(self.users, 0o600)
 
     def allow(self, acl):
         """Another list takes its place in the running broker."""

@@ -54,6 +54,8 @@ static void add(struct buffer *b, const char *text)
     buffer_add(b, text, strlen(text));
 }
 
+static enum uplink_token shown_as; /* in the next requests */
+
 static struct outcome ask(const struct transport_settings *settings, const char *body)
 {
     struct outcome o = {0};
@@ -67,6 +69,7 @@ static struct outcome ask(const struct transport_settings *settings, const char 
                                      .content_type = "application/json",
                                      .path = "/path",
                                      .headers = headers,
+                                     .token = shown_as,
                                      .compressible = true};
     assert_int_equal(transport_http.send(state, &request, on_done, &o), 0);
     for (int i = 0; i < 100 && !o.done; i++) {
@@ -138,6 +141,33 @@ static void test_a_request_arrives_whole(void **state)
     assert_null(strcasestr(s.head, "\r\nExpect:"));
     assert_null(strcasestr(s.head, "\r\nContent-Encoding:"));
     assert_string_equal(s.body, "{\"records\":[]}");
+    cloud_stop(p);
+}
+
+/* As the editions of InfluxDB want them; a login may hold a colon more, and quotes. */
+static void test_tokens_by_scheme(void **state)
+{
+    (void)state;
+    static const struct {
+        enum uplink_token how;
+        const char *token, *shown;
+    } cases[] = {
+        {UPLINK_TOKEN_BEARER, "a:b", "\r\nAuthorization: Bearer a:b\r\n"},
+        {UPLINK_TOKEN_TOKEN, "t0ken==", "\r\nAuthorization: Token t0ken==\r\n"},
+        {UPLINK_TOKEN_LOGIN, "t0ken==", "\r\nAuthorization: Token t0ken==\r\n"},
+        {UPLINK_TOKEN_LOGIN, "user:pass", "\r\nAuthorization: Basic dXNlcjpwYXNz\r\n"},
+        {UPLINK_TOKEN_LOGIN, "u:\":", "\r\nAuthorization: Basic dToiOg==\r\n"},
+    };
+    struct script s = {0};
+    struct cloud *p = plain_peer(&s);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct transport_settings t = settings_for("http", "127.0.0.1", cloud_port(p));
+        t.token.text = cases[i].token;
+        shown_as = cases[i].how;
+        assert_int_equal(ask(&t, "x").status, 200);
+        assert_non_null(strstr(s.head, cases[i].shown));
+    }
+    shown_as = UPLINK_TOKEN_BEARER;
     cloud_stop(p);
 }
 
@@ -462,6 +492,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_request_arrives_whole),
+        cmocka_unit_test(test_tokens_by_scheme),
         cmocka_unit_test(test_bodies_are_compressed),
         cmocka_unit_test(test_connections_are_kept),
         cmocka_unit_test(test_refused_before_a_byte_leaves),

@@ -64,7 +64,7 @@ static struct trust *make(const char *cert, const char *key, const char *ca, con
     s.token.path = token != NULL ? in_dir(token) : NULL;
     s.token.text = token != NULL ? "as configured" : NULL;
     struct trust *t = NULL;
-    assert_int_equal(trust_create(&s, &t), 0);
+    assert_int_equal(trust_create(&s, "token_file", &t), 0);
     return t;
 }
 
@@ -140,10 +140,51 @@ static void test_tokens(void **state)
     write_file("token", "a\nb", 3);
     look(t, 6);
     assert_string_equal(trust_token(t), "two");
-    assert_non_null(strstr(told(t, 0), "token_file holds no token"));
+    assert_non_null(strstr(told(t, 0), "token_file holds no secret"));
     trust_destroy(t);
     t = make(NULL, NULL, NULL, "missing");
     assert_string_equal(trust_token(t), "as configured");
+    trust_destroy(t);
+}
+
+static void test_passwords_and_logins(void **state)
+{
+    (void)state;
+    write_file("password", "one\n", 4);
+    write_file("login", "me:one\n", 7);
+    char password[128], login[128];
+    snprintf(password, sizeof password, "%s", in_dir("password"));
+    snprintf(login, sizeof login, "%s", in_dir("login"));
+    struct transport_settings s = {.token = {password, "as configured"},
+                                   .proxy_login = {login, "as configured"}};
+    struct trust *t = NULL;
+    assert_int_equal(trust_create(&s, "password_file", &t), 0);
+    assert_string_equal(trust_token(t), "one");
+    assert_string_equal(trust_proxy_login(t), "me:one");
+    write_file("login", "me:two\n", 7);
+    look(t, 1);
+    assert_string_equal(trust_proxy_login(t), "me:two");
+    assert_int_equal(trust_generation(t), 1);
+    write_file("password", "\n", 1);
+    look(t, 6);
+    assert_non_null(strstr(told(t, 0), "password_file holds no secret"));
+    write_file("password", "two", 3);
+    assert_int_equal(chmod(in_dir("login"), 0604), 0);
+    look(t, 6);
+    assert_non_null(strstr(told(t, 0), "proxy_login_file may be read by others"));
+    assert_string_equal(trust_proxy_login(t), "me:two");
+    trust_destroy(t);
+}
+
+static void test_the_endpoint_expires(void **state)
+{
+    (void)state;
+    struct trust *t = make(NULL, NULL, NULL, NULL);
+    trust_saw_peer(t, 100 * day_ms);
+    assert_string_equal(told(t, 69 * day_ms), "");
+    assert_non_null(strstr(told(t, 80 * day_ms), "the endpoint's certificate expires in 20 days"));
+    trust_saw_peer(t, 0);
+    assert_string_equal(told(t, 80 * day_ms), "");
     trust_destroy(t);
 }
 
@@ -227,6 +268,8 @@ int main(void)
         cmocka_unit_test(test_a_new_pair_takes_effect_as_a_whole),
         cmocka_unit_test(test_a_broken_pair_is_told_and_the_old_one_goes_on),
         cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_passwords_and_logins),
+        cmocka_unit_test(test_the_endpoint_expires),
         cmocka_unit_test(test_the_bound_on_a_file),
         cmocka_unit_test(test_expiry),
         cmocka_unit_test(test_a_bundle_of_the_world_is_nobodys_to_renew),

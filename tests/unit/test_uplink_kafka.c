@@ -26,8 +26,8 @@ static struct kafka_settings settings(int format)
                                    .compress = COMPRESS_ZSTD,
                                    .inflight = 4,
                                    .max_message = 960 * 1024,
-                                   .timeout_ms = 5000,
-                                   .connect_timeout_ms = 1000};
+                                   .line.timeout_ms = 5000,
+                                   .line.connect_timeout_ms = 1000};
 }
 
 static void test_topics(void **state)
@@ -339,7 +339,8 @@ static void test_a_broker_that_comes_back(void **state)
     struct kafka_settings s = settings(MESSAGE_TELEMETRY);
     s.brokers.items = &c.bootstrap;
     f->batch.gateway = "gw";
-    s.connect_timeout_ms = s.timeout_ms = 15000; /* longer than any pause between attempts */
+    s.line.connect_timeout_ms = s.line.timeout_ms =
+        15000; /* longer than any pause between attempts */
     batch_add(f, &batch_t01, 7, 1, 1);
     void *transport;
     assert_int_equal(kafka_encode(&s, &f->batch, &f->request), 0);

@@ -13,8 +13,8 @@ static struct mqtt_settings settings(int payload)
                                   .inflight = 4,
                                   .max_payload = 128 * 1024,
                                   .keep_alive_ms = 60000,
-                                  .timeout_ms = 1000,
-                                  .connect_timeout_ms = 1000};
+                                  .line.timeout_ms = 1000,
+                                  .line.connect_timeout_ms = 1000};
 }
 
 static void test_targets(void **state)

@@ -134,8 +134,8 @@ static void test_refused_connection_and_bounds(void **state)
                                          .database = "d",
                                          .user = "u",
                                          .table = "t",
-                                         .timeout_ms = 1000,
-                                         .connect_timeout_ms = 1000};
+                                         .line.timeout_ms = 1000,
+                                         .line.connect_timeout_ms = 1000};
     struct uplink_request request = {0};
     char words[200] = "";
     void *transport;

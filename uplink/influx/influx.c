@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <openssl/evp.h>
 #include <string.h>
 
 #define KEY(field) offsetof(struct influx_settings, field)
@@ -64,7 +63,7 @@ static const struct config_key keys[] = {
     {
         .name = "token_file",
         .type = CONFIG_SECRET_FILE,
-        .offset = KEY(token),
+        .offset = KEY(transport.token),
         .example = "/etc/windrow/influx.token",
         .help = "file with the token; with version = v1 also user:password",
     },
@@ -109,7 +108,7 @@ static void check(const void *settings, struct config_errors *errors)
     if (s->measurement != NULL && s->measurement[0] == '\0') {
         config_complain(errors, "measurement", "must not be empty");
     }
-    if (s->token.text != NULL && strlen(s->token.text) > TOKEN_MAX) {
+    if (s->transport.token.text != NULL && strlen(s->transport.token.text) > TOKEN_MAX) {
         config_complain(errors, "token_file", "holds more than %d bytes", (int)TOKEN_MAX);
     }
 }
@@ -163,22 +162,12 @@ int influx_write_path(const struct influx_settings *s, char *path, size_t size)
     return 0;
 }
 
-void influx_write_authorization(const struct influx_settings *s, struct buffer *headers)
+enum uplink_token influx_token(const struct influx_settings *s)
 {
-    const char *token = s->token.text;
-    if (token == NULL) {
-        return;
-    }
-    if (s->version == INFLUX_V1 && strchr(token, ':') != NULL) {
-        char basic[TOKEN_MAX * 4 / 3 + 8];
-        EVP_EncodeBlock((unsigned char *)basic, (const unsigned char *)token, (int)strlen(token));
-        buffer_printf(headers, "Authorization: Basic %s", basic);
-        explicit_bzero(basic, sizeof basic);
-    } else {
-        buffer_printf(headers, "Authorization: %s %s", s->version == INFLUX_V3 ? "Bearer" : "Token",
-                      token);
-    }
-    buffer_add_byte(headers, 0);
+    static const enum uplink_token kinds[] = {[INFLUX_V1] = UPLINK_TOKEN_LOGIN,
+                                              [INFLUX_V2] = UPLINK_TOKEN_TOKEN,
+                                              [INFLUX_V3] = UPLINK_TOKEN_BEARER};
+    return kinds[s->version];
 }
 
 static const struct transport_settings *transport_settings(const void *settings)
@@ -193,12 +182,12 @@ static int encode(const void *settings, const struct batch *batch, struct uplink
     buffer_clear(&request->body);
     buffer_clear(&request->headers);
     request->content_type = "text/plain; charset=utf-8";
+    request->token = influx_token(s);
     request->compressible = true;
     int r = influx_write_path(s, request->path, sizeof request->path);
-    influx_write_authorization(s, &request->headers);
     r = r < 0 ? r : influx_encode_lines(s->measurement, batch, &request->body);
-    if (r < 0 || buffer_failed(&request->headers)) {
-        return r < 0 ? r : -ENOMEM;
+    if (r < 0) {
+        return r;
     }
     return buffer_failed(&request->body) || request->body.len > INFLUX_REQUEST_MAX ? -E2BIG : 0;
 }

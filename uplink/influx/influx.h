@@ -15,8 +15,7 @@
 enum influx_version { INFLUX_V1, INFLUX_V2, INFLUX_V3 };
 
 struct influx_settings {
-    struct transport_settings transport; /* its token stays empty: the scheme differs, see below */
-    struct config_secret token;
+    struct transport_settings transport;
     const char *org, *bucket, *db, *measurement;
     int version;
 };
@@ -31,8 +30,8 @@ enum {
  * URL has none. -ENAMETOOLONG: the names are too long together. */
 must_check int influx_write_path(const struct influx_settings *settings, char *path, size_t size);
 
-/* Appends "Authorization: ...": Bearer for v3, Token for v2, Basic for v1 with "user:password". */
-void influx_write_authorization(const struct influx_settings *settings, struct buffer *headers);
+/* How each edition wants its token: Bearer for v3, Token for v2, Basic for v1's "user:password". */
+enum uplink_token influx_token(const struct influx_settings *settings);
 
 /* Appends one line a record. 0 or -ENOMEM; over the bound the buffer's `failed` is set. */
 must_check int influx_encode_lines(const char *measurement, const struct batch *batch,

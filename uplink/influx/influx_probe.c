@@ -9,11 +9,6 @@ static const struct influx_settings *settings_of(const struct probe *probe)
     return probe->settings;
 }
 
-static void before(struct probe *probe)
-{
-    probe_secret(probe, "token", &settings_of(probe)->token);
-}
-
 /* A write without a line: v1 and VictoriaMetrics answer 200 or 204; v2 and v3 look at token, bucket
  * or database first, and then say 400 because there is no line. */
 static void say_answer(struct probe *probe, const struct uplink_reply *reply)
@@ -51,10 +46,10 @@ static void say_answer(struct probe *probe, const struct uplink_reply *reply)
 
 static void ask(struct probe *probe)
 {
-    struct uplink_request request = {.content_type = "text/plain; charset=utf-8"};
+    struct uplink_request request = {.content_type = "text/plain; charset=utf-8",
+                                     .token = influx_token(settings_of(probe))};
     auto_answer struct probe_answer answer = {0};
     int r = influx_write_path(settings_of(probe), request.path, sizeof request.path);
-    influx_write_authorization(settings_of(probe), &request.headers);
     probe_begin(probe);
     r = r < 0 ? r : probe_exchange(probe, &request, &answer);
     if (r < 0) {
@@ -62,7 +57,6 @@ static void ask(struct probe *probe)
     } else {
         say_answer(probe, &answer.reply);
     }
-    buffer_finish(&request.headers);
 }
 
-const struct uplink_probe influx_probe = {.before = before, .ask = ask};
+const struct uplink_probe influx_probe = {.ask = ask};

@@ -68,28 +68,8 @@ static const struct config_key keys[] = {
         .example = "windrow",
         .help = "user, with sasl",
     },
-    {
-        .name = "password_file",
-        .type = CONFIG_SECRET_FILE,
-        .offset = KEY(password),
-        .example = "/etc/windrow/kafka",
-        .help = "file with the user's password",
-    },
-    {
-        .name = "ca_file",
-        .type = CONFIG_FILE,
-        .offset = KEY(ca_file),
-        .example = "/etc/windrow/ca.pem",
-        .help = "certificates that may vouch for the brokers, instead of the system's",
-    },
-    {
-        .name = "crl_file",
-        .type = CONFIG_FILE,
-        .offset = KEY(crl_file),
-        .example = "/etc/windrow/crl.pem",
-        .help = "revoked certificates",
-    },
-    TRANSPORT_IDENTITY_KEYS(KEY(cert_file), KEY(key_file)),
+    TRANSPORT_PASSWORD_KEY(struct kafka_settings, line, "/etc/windrow/kafka"),
+    TRANSPORT_TLS_KEYS(struct kafka_settings, line),
     {
         .name = "compress",
         .type = CONFIG_CHOICE,
@@ -119,7 +99,7 @@ static const struct config_key keys[] = {
     {
         .name = "timeout",
         .type = CONFIG_DURATION,
-        .offset = KEY(timeout_ms),
+        .offset = KEY(line.timeout_ms),
         .fallback = "60 s",
         .min = 1000,
         .max = 300000,
@@ -128,7 +108,7 @@ static const struct config_key keys[] = {
     {
         .name = "connect_timeout",
         .type = CONFIG_DURATION,
-        .offset = KEY(connect_timeout_ms),
+        .offset = KEY(line.connect_timeout_ms),
         .fallback = "10 s",
         .min = 1000,
         .max = 120000,
@@ -181,11 +161,11 @@ static void check(const void *settings, struct config_errors *errors)
     if (fault != NULL) {
         config_complain(errors, "topic", "'%.80s' %s", s->topic, fault);
     }
-    transport_files_check(s->ca_file, s->cert_file, s->key_file, errors);
+    transport_files_check(s->line.ca_file, s->line.cert_file, s->line.key_file, errors);
     bool sasl = s->sasl != KAFKA_NO_SASL;
-    if (sasl && (s->user == NULL || s->password.path == NULL)) {
+    if (sasl && (s->user == NULL || s->line.token.path == NULL)) {
         config_complain(errors, "sasl", "needs user and password_file, too");
-    } else if (!sasl && (s->user != NULL || s->password.path != NULL)) {
+    } else if (!sasl && (s->user != NULL || s->line.token.path != NULL)) {
         config_complain(errors, s->user != NULL ? "user" : "password_file",
                         "is of no use without sasl");
     }

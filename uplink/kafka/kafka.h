@@ -17,10 +17,10 @@ struct kafka_settings {
     const char *topic;
     const char *client_id; /* NULL: the gateway's name */
     bool tls;
-    const char *ca_file, *crl_file, *cert_file, *key_file, *user;
-    struct config_secret password;
+    const char *user;
+    struct transport_settings line; /* TLS files, times, and as its token the password */
     int sasl, format, stamp, compress;
-    int64_t inflight, max_message, timeout_ms, connect_timeout_ms;
+    int64_t inflight, max_message;
 };
 
 enum {
@@ -63,11 +63,13 @@ struct kafka_producer_events {
     /* What came of a message; `message` is what kafka_producer_send() was given. */
     void (*answered)(void *user, void *message, int code);
 };
-/* single: each message is a batch of its own on the wire. -EINVAL: librdkafka does not take the
- * settings, ret_words says why. Connecting goes on by itself. */
+/* password: as it is now, NULL: none. single: each message is a batch of its own on the wire.
+ * -EINVAL: librdkafka does not take the settings, ret_words says why. Connecting goes on by itself.
+ */
 must_check int kafka_producer_create(const struct kafka_settings *settings, const char *gateway,
-                                     bool single, const struct kafka_producer_events *events,
-                                     void *user, char ret_words[KAFKA_WORDS],
+                                     const char *password, bool single,
+                                     const struct kafka_producer_events *events, void *user,
+                                     char ret_words[KAFKA_WORDS],
                                      struct kafka_producer **ret_producer);
 /* Ends it beside the caller's thread: drop the errand. NULL: it ended at once. */
 struct errand;
@@ -86,6 +88,8 @@ int64_t kafka_producer_dead_since_ms(const struct kafka_producer *p);
 int64_t kafka_producer_down_since_ms(const struct kafka_producer *p);
 bool kafka_producer_single(const struct kafka_producer *p);
 uint64_t kafka_producer_bytes_sent(const struct kafka_producer *p);
+/* The first end of the certificates that brokers have shown, 0: there was none. */
+int64_t kafka_producer_peer_until_ms(const struct kafka_producer *p);
 /* The last trouble in words, "" for none, and its code. */
 const char *kafka_producer_why(const struct kafka_producer *p, int *ret_code);
 

@@ -6,7 +6,7 @@
 
 static void before(struct probe *probe)
 {
-    probe_secret(probe, "password", &((const struct kafka_settings *)probe->settings)->password);
+    probe_secret(probe, "password", &((const struct kafka_settings *)probe->settings)->line.token);
 }
 
 /* The first of the brokers; librdkafka asks the others, too. */
@@ -21,11 +21,11 @@ static bool target(const void *settings, struct probe_target *ret_target)
     *ret_target = (struct probe_target){.port = colon != NULL ? (int)strtol(colon + 1, NULL, 10)
                                                               : PORT,
                                         .tls = s->tls,
-                                        .ca_file = s->ca_file,
-                                        .crl_file = s->crl_file,
-                                        .cert_file = s->cert_file,
-                                        .key_file = s->key_file,
-                                        .timeout_ms = s->connect_timeout_ms};
+                                        .ca_file = s->line.ca_file,
+                                        .crl_file = s->line.crl_file,
+                                        .cert_file = s->line.cert_file,
+                                        .key_file = s->line.key_file,
+                                        .timeout_ms = s->line.connect_timeout_ms};
     snprintf(ret_target->host, sizeof ret_target->host, "%.*s", (int)len, host);
     return ret_target->port > 0;
 }
@@ -70,14 +70,14 @@ static void ask(struct probe *probe)
     struct kafka_producer *p = NULL;
     struct kafka_description d;
     probe_begin(probe);
-    if (topic == NULL ||
-        kafka_producer_create(s, probe->gateway, false, &none, NULL, words, &p) < 0) {
+    if (topic == NULL || kafka_producer_create(s, probe->gateway, s->line.token.text, false, &none,
+                                               NULL, words, &p) < 0) {
         probe_say(probe, "topic", PROBE_BAD, "ca_file, cert_file, key_file: are they PEM?", "%s",
                   words);
         return;
     }
     int code = 0;
-    if (kafka_producer_describe(p, topic, s->connect_timeout_ms, &d) == 0) {
+    if (kafka_producer_describe(p, topic, s->line.connect_timeout_ms, &d) == 0) {
         say(probe, topic, &d);
     } else {
         const char *why = kafka_producer_why(p, &code);

@@ -2,6 +2,7 @@
 #include "gateway/base/log.h"
 #include "uplink/kafka/kafka.h"
 #include "uplink/transport/errand.h"
+#include "uplink/transport/trust.h"
 #include "uplink/transport/words.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ struct kafka_producer {
     bool single, buried;
     int64_t down_since_ms, dead_since_ms;
     _Atomic int verify_error; /* X509_V_ERR_*, by librdkafka's threads */
+    _Atomic int64_t peer_until_ms;
     int code;
     char why[KAFKA_WORDS];
     uint64_t bytes_sent;
@@ -49,6 +51,18 @@ static const char *verify_words(int error)
     return words != NULL ? words : "";
 }
 
+static void look_at(struct kafka_producer *p, const char *der, size_t size)
+{
+    const unsigned char *at = (const unsigned char *)der;
+    X509 *shown = d2i_X509(NULL, &at, (long)size);
+    int64_t until_ms = shown != NULL ? trust_until_ms(shown) : 0;
+    int64_t first_ms = atomic_load(&p->peer_until_ms);
+    if (until_ms != 0 && (first_ms == 0 || until_ms < first_ms)) {
+        atomic_store(&p->peer_until_ms, until_ms);
+    }
+    X509_free(shown);
+}
+
 /* Called by librdkafka's threads; changes nothing about what OpenSSL has found. */
 static int on_certificate(rd_kafka_t *handle, const char *broker, int32_t id, int *error, int depth,
                           const char *der, size_t size, char *words, size_t words_size,
@@ -57,11 +71,11 @@ static int on_certificate(rd_kafka_t *handle, const char *broker, int32_t id, in
     (void)handle;
     (void)broker;
     (void)id;
-    (void)depth;
-    (void)der;
-    (void)size;
     struct kafka_producer *p = opaque;
     if (*error == X509_V_OK) {
+        if (depth == 0) {
+            look_at(p, der, size);
+        }
         return 1;
     }
     atomic_store(&p->verify_error, *error);
@@ -161,8 +175,8 @@ static int set_options(rd_kafka_conf_t *conf, const struct option *options, size
 static int set_numbers(rd_kafka_conf_t *conf, const struct kafka_settings *s, bool single,
                        char words[KAFKA_WORDS])
 {
-    int64_t setup_ms = s->connect_timeout_ms > 1000 ? s->connect_timeout_ms : 1000;
-    int64_t socket_ms = s->timeout_ms < 60000 ? s->timeout_ms : 60000;
+    int64_t setup_ms = s->line.connect_timeout_ms > 1000 ? s->line.connect_timeout_ms : 1000;
+    int64_t socket_ms = s->line.timeout_ms < 60000 ? s->line.timeout_ms : 60000;
     const struct {
         const char *name;
         int64_t value;
@@ -213,7 +227,7 @@ static int set_brokers(rd_kafka_conf_t *conf, const struct kafka_settings *s,
 
 /* TLS is 1.2 or newer by OpenSSL itself: older versions need its security level 0. */
 static int set_texts(rd_kafka_conf_t *conf, const struct kafka_settings *s, const char *gateway,
-                     char words[KAFKA_WORDS])
+                     const char *password, char words[KAFKA_WORDS])
 {
     static const char *const protocols[2][2] = {{"plaintext", "sasl_plaintext"},
                                                 {"ssl", "sasl_ssl"}};
@@ -225,11 +239,11 @@ static int set_texts(rd_kafka_conf_t *conf, const struct kafka_settings *s, cons
         {"security.protocol", protocols[s->tls][sasl]},
         {"sasl.mechanisms", mechanisms[s->sasl]},
         {"sasl.username", sasl ? s->user : NULL},
-        {"sasl.password", sasl ? s->password.text : NULL},
-        {"ssl.ca.location", s->ca_file},
-        {"ssl.crl.location", s->crl_file},
-        {"ssl.certificate.location", s->cert_file},
-        {"ssl.key.location", s->key_file},
+        {"sasl.password", sasl ? password : NULL},
+        {"ssl.ca.location", s->line.ca_file},
+        {"ssl.crl.location", s->line.crl_file},
+        {"ssl.certificate.location", s->line.cert_file},
+        {"ssl.key.location", s->line.key_file},
         {"enable.ssl.certificate.verification", "true"},
         {"ssl.endpoint.identification.algorithm", "https"},
         {"compression.codec", codecs[s->compress]},
@@ -272,7 +286,8 @@ static void release(void *arg)
     free(p);
 }
 
-int kafka_producer_create(const struct kafka_settings *settings, const char *gateway, bool single,
+int kafka_producer_create(const struct kafka_settings *settings, const char *gateway,
+                          const char *password, bool single,
                           const struct kafka_producer_events *events, void *user,
                           char ret_words[KAFKA_WORDS], struct kafka_producer **ret_producer)
 {
@@ -296,7 +311,7 @@ int kafka_producer_create(const struct kafka_settings *settings, const char *gat
     }
     int r = p->fd < 0 ? -errno : set_brokers(conf, settings, ret_words);
     r = r < 0 ? r : set_numbers(conf, settings, single, ret_words);
-    r = r < 0 ? r : set_texts(conf, settings, gateway, ret_words);
+    r = r < 0 ? r : set_texts(conf, settings, gateway, password, ret_words);
     if (r < 0) {
         rd_kafka_conf_destroy(conf);
     } else {
@@ -379,6 +394,11 @@ bool kafka_producer_single(const struct kafka_producer *p)
 uint64_t kafka_producer_bytes_sent(const struct kafka_producer *p)
 {
     return p->bytes_sent;
+}
+
+int64_t kafka_producer_peer_until_ms(const struct kafka_producer *p)
+{
+    return atomic_load(&p->peer_until_ms);
 }
 
 const char *kafka_producer_why(const struct kafka_producer *p, int *ret_code)

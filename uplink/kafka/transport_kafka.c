@@ -43,7 +43,6 @@ struct job {
 struct kafka_transport {
     const struct kafka_settings *settings;
     const char *gateway;
-    struct transport_settings files; /* those that trust looks at */
     struct trust *trust;
     unsigned generation;             /* of the files that the producer has read */
     struct kafka_producer *producer; /* NULL: none was needed yet, or the last one is gone */
@@ -120,11 +119,7 @@ static int create(const void *settings, const char *gateway, size_t parallel, vo
     const struct kafka_settings *s = settings;
     t->settings = s;
     t->gateway = gateway;
-    t->files = (struct transport_settings){.ca_file = s->ca_file,
-                                           .crl_file = s->crl_file,
-                                           .cert_file = s->cert_file,
-                                           .key_file = s->key_file};
-    int r = trust_create(&t->files, &t->trust);
+    int r = trust_create(&s->line, "password_file", &t->trust);
     if (r < 0) {
         free(t);
         return r;
@@ -327,9 +322,10 @@ static size_t begin_when_needed(struct kafka_transport *t)
     char words[KAFKA_WORDS] = "no memory";
     t->proven = false;
     t->progress_ms = clock_mono_ms();
+    trust_look_now(t->trust, t->progress_ms);
     t->generation = trust_generation(t->trust);
-    int r = kafka_producer_create(t->settings, t->gateway, t->careful_left > 0, &events, t, words,
-                                  &t->producer);
+    int r = kafka_producer_create(t->settings, t->gateway, trust_token(t->trust),
+                                  t->careful_left > 0, &events, t, words, &t->producer);
     if (r < 0) {
         return give_up(t, r == -EINVAL ? RD_KAFKA_RESP_ERR__INVALID_ARG : 0, words);
     }
@@ -398,10 +394,10 @@ static int64_t patience_ms(const struct kafka_transport *t)
         return t->outstanding > 0 ? dead_ms + AFTERMATH_MS : dead_ms;
     }
     int64_t down_ms = kafka_producer_down_since_ms(t->producer);
-    int64_t until_ms = t->progress_ms + t->settings->timeout_ms;
+    int64_t until_ms = t->progress_ms + t->settings->line.timeout_ms;
     if (down_ms != 0) {
         /* A broker that starts anew is waited for: the same producer repeats nothing. */
-        int64_t grace_ms = t->proven ? t->settings->connect_timeout_ms : 0;
+        int64_t grace_ms = t->proven ? t->settings->line.connect_timeout_ms : 0;
         /* It may have gone while there was nothing to send. */
         int64_t since_ms = down_ms > t->progress_ms ? down_ms : t->progress_ms;
         until_ms = since_ms + grace_ms < until_ms ? since_ms + grace_ms : until_ms;
@@ -428,6 +424,7 @@ static size_t work(struct kafka_transport *t)
         return ended;
     }
     kafka_producer_step(t->producer);
+    trust_saw_peer(t->trust, kafka_producer_peer_until_ms(t->producer));
     if (kafka_producer_dead_since_ms(t->producer) == 0 && !to_be_changed(t)) {
         publish(t);
     }

@@ -2,10 +2,12 @@
 
 #include "gateway/base/clock.h"
 #include "uplink/transport/errand.h"
+#include "uplink/transport/trust.h"
 
 #include <errno.h>
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 
 #define SYSTEM_CA "/etc/ssl/certs/ca-certificates.crt"
@@ -214,8 +216,9 @@ static int no_passphrase(char *buf, int size, int rwflag, void *user)
 static int set_tls(struct mosquitto *handle, const struct mqtt_settings *s,
                    const struct mqtt_target *target)
 {
-    const char *ca = s->ca_file != NULL ? s->ca_file : SYSTEM_CA;
-    int rc = mosquitto_tls_set(handle, ca, NULL, s->cert_file, s->key_file, no_passphrase);
+    const char *ca = s->line.ca_file != NULL ? s->line.ca_file : SYSTEM_CA;
+    int rc = mosquitto_tls_set(handle, ca, NULL, s->line.cert_file, s->line.key_file,
+                               no_passphrase);
     /* "tlsv1.2" is the oldest one taken, 1: certificate and name are verified. */
     rc = rc != MOSQ_ERR_SUCCESS ? rc : mosquitto_tls_opts_set(handle, 1, "tlsv1.2", NULL);
     const char *alpn = s->alpn != NULL                      ? s->alpn
@@ -238,7 +241,8 @@ static int set_will(struct mqtt_link *link, struct mosquitto *handle)
                               true);
 }
 
-static int set_options(struct mqtt_link *link, const struct mqtt_target *target)
+static int set_options(struct mqtt_link *link, const struct mqtt_target *target,
+                       const char *password)
 {
     const struct mqtt_settings *s = link->settings;
     struct mosquitto *handle = link->dial->handle;
@@ -249,8 +253,7 @@ static int set_options(struct mqtt_link *link, const struct mqtt_target *target)
     int inflight = (int)s->inflight + MQTT_NOTES_INFLIGHT + 1;
     rc = rc != 0 ? rc : mosquitto_int_option(handle, MOSQ_OPT_SEND_MAXIMUM, inflight);
     rc = rc != 0 ? rc : mosquitto_max_inflight_messages_set(handle, (unsigned)inflight);
-    rc = rc != 0 || s->user == NULL ? rc
-                                    : mosquitto_username_pw_set(handle, s->user, s->password.text);
+    rc = rc != 0 || s->user == NULL ? rc : mosquitto_username_pw_set(handle, s->user, password);
     rc = rc != 0 || !target->tls ? rc : set_tls(handle, s, target);
     return rc != 0 ? rc : set_will(link, handle);
 }
@@ -271,7 +274,7 @@ static int set_names(struct mqtt_link *link, const char *gateway)
     return link->status_topic == NULL ? -ENOMEM : 0;
 }
 
-static int dial(struct mqtt_link *link, const char *gateway)
+static int dial(struct mqtt_link *link, const char *gateway, const char *password)
 {
     const struct mqtt_settings *s = link->settings;
     struct mqtt_target target;
@@ -292,7 +295,7 @@ static int dial(struct mqtt_link *link, const char *gateway)
         return -ENOMEM;
     }
     mosquitto_log_callback_set(d->handle, on_log);
-    int rc = set_options(link, &target);
+    int rc = set_options(link, &target, password);
     if (rc != MOSQ_ERR_SUCCESS) {
         snprintf(link->why, sizeof link->why, "ca_file, cert_file or key_file: %s",
                  mosquitto_strerror(rc));
@@ -305,7 +308,8 @@ static int dial(struct mqtt_link *link, const char *gateway)
 }
 
 int mqtt_link_create(const struct mqtt_settings *settings, const char *gateway,
-                     const struct mqtt_link_events *events, void *user, struct mqtt_link **ret_link)
+                     const char *password, const struct mqtt_link_events *events, void *user,
+                     struct mqtt_link **ret_link)
 {
     struct mqtt_link *link = calloc(1, sizeof *link);
     if (link == NULL) {
@@ -314,8 +318,8 @@ int mqtt_link_create(const struct mqtt_settings *settings, const char *gateway,
     link->settings = settings;
     link->events = events;
     link->user = user;
-    link->deadline_ms = clock_mono_ms() + settings->connect_timeout_ms;
-    int r = dial(link, gateway);
+    link->deadline_ms = clock_mono_ms() + settings->line.connect_timeout_ms;
+    int r = dial(link, gateway, password);
     if (r < 0) {
         mqtt_link_destroy(link);
         return r;
@@ -343,6 +347,13 @@ void mqtt_link_destroy(struct mqtt_link *link)
     free(link->status_topic);
     free(link->gateway_json);
     free(link);
+}
+
+int64_t mqtt_link_peer_until_ms(const struct mqtt_link *link)
+{
+    SSL *ssl = link->state == MQTT_UP ? mosquitto_ssl_get(link->handle) : NULL;
+    X509 *shown = ssl != NULL ? SSL_get0_peer_certificate(ssl) : NULL;
+    return shown != NULL ? trust_until_ms(shown) : 0;
 }
 
 enum mqtt_link_state mqtt_link_state(const struct mqtt_link *link)

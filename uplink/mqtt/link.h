@@ -12,10 +12,10 @@ struct mqtt_link_events {
     void (*subscribed)(void *user, int message, int reason); /* 0x80 and above: refused */
     void (*received)(void *user, const char *topic, const void *payload, size_t len, bool retained);
 };
-/* Begins to connect beside the caller's thread. */
+/* Begins to connect beside the caller's thread; password NULL: none. */
 must_check int mqtt_link_create(const struct mqtt_settings *settings, const char *gateway,
-                                const struct mqtt_link_events *events, void *user,
-                                struct mqtt_link **ret_link);
+                                const char *password, const struct mqtt_link_events *events,
+                                void *user, struct mqtt_link **ret_link);
 /* The dial that has not ended yet, to be dropped by the caller; NULL: it has. */
 struct errand;
 must_check struct errand *mqtt_link_take_dial(struct mqtt_link *link);
@@ -25,6 +25,8 @@ void mqtt_link_destroy(struct mqtt_link *link);
 enum mqtt_link_state { MQTT_DIALLING, MQTT_GREETING, MQTT_UP, MQTT_DOWN };
 enum mqtt_link_state mqtt_link_state(const struct mqtt_link *link);
 int mqtt_link_fd(const struct mqtt_link *link);
+/* The end of the certificate that the broker has shown, while it is up; 0: none. */
+int64_t mqtt_link_peer_until_ms(const struct mqtt_link *link);
 short mqtt_link_wants(const struct mqtt_link *link);
 /* Does what revents of mqtt_link_fd() allow, and the keep-alive. */
 void mqtt_link_step(struct mqtt_link *link, short revents);

@@ -146,21 +146,9 @@ static const struct config_key keys[] = {
         .example = "windrow",
         .help = "user, where the broker wants one",
     },
-    {
-        .name = "password_file",
-        .type = CONFIG_SECRET_FILE,
-        .offset = KEY(password),
-        .example = "/etc/windrow/mqtt",
-        .help = "file with the user's password",
-    },
-    {
-        .name = "ca_file",
-        .type = CONFIG_FILE,
-        .offset = KEY(ca_file),
-        .example = "/etc/windrow/ca.pem",
-        .help = "certificates that may vouch for the broker, instead of the system's",
-    },
-    TRANSPORT_IDENTITY_KEYS(KEY(cert_file), KEY(key_file)),
+    TRANSPORT_PASSWORD_KEY(struct mqtt_settings, line, "/etc/windrow/mqtt"),
+    TRANSPORT_CA_KEY(struct mqtt_settings, line),
+    TRANSPORT_IDENTITY_KEYS(KEY(line.cert_file), KEY(line.key_file)),
     {
         .name = "alpn",
         .type = CONFIG_TEXT,
@@ -216,7 +204,7 @@ static const struct config_key keys[] = {
     {
         .name = "timeout",
         .type = CONFIG_DURATION,
-        .offset = KEY(timeout_ms),
+        .offset = KEY(line.timeout_ms),
         .fallback = "30 s",
         .min = 1000,
         .max = 600000,
@@ -225,7 +213,7 @@ static const struct config_key keys[] = {
     {
         .name = "connect_timeout",
         .type = CONFIG_DURATION,
-        .offset = KEY(connect_timeout_ms),
+        .offset = KEY(line.connect_timeout_ms),
         .fallback = "10 s",
         .min = 100,
         .max = 120000,
@@ -307,8 +295,8 @@ static void check(const void *settings, struct config_errors *errors)
     check_topics(s, target.aws, errors);
     check_writes(s, errors);
     check_shadow(s, target.aws, errors);
-    transport_files_check(s->ca_file, s->cert_file, s->key_file, errors);
-    if (s->password.path != NULL && s->user == NULL) {
+    transport_files_check(s->line.ca_file, s->line.cert_file, s->line.key_file, errors);
+    if (s->line.token.path != NULL && s->user == NULL) {
         config_complain(errors, "password_file", "needs user, too");
     }
     if (s->protocol == MQTT_3_1_1) {

@@ -26,12 +26,12 @@ struct mqtt_settings {
     struct config_list write_points; /* globs over DEVICE.POINT */
     int64_t write_expiry_ms, shadow_interval_ms;
     const char *client_id; /* NULL: the gateway's name */
-    const char *user, *ca_file, *cert_file, *key_file, *alpn;
-    struct config_secret password;
+    const char *user, *alpn;
+    struct transport_settings line; /* TLS files, times, and as its token the password */
     int payload, protocol;
     int64_t inflight, max_payload;
     int64_t publish_rate; /* messages a second, 0: no limit, -1: as the broker is known to take */
-    int64_t keep_alive_ms, timeout_ms, connect_timeout_ms;
+    int64_t keep_alive_ms;
 };
 
 /* AWS IoT Core's quotas: 128 KB a payload, 100 publishes a second and 100 unacknowledged ones a

@@ -21,7 +21,7 @@ static void prepare(struct probe *probe)
 
 static void before(struct probe *probe)
 {
-    probe_secret(probe, "password", &((const struct mqtt_settings *)probe->settings)->password);
+    probe_secret(probe, "password", &((const struct mqtt_settings *)probe->settings)->line.token);
 }
 
 static bool target(const void *settings, struct probe_target *ret_target)
@@ -33,10 +33,10 @@ static bool target(const void *settings, struct probe_target *ret_target)
     }
     *ret_target = (struct probe_target){.port = broker.port,
                                         .tls = broker.tls,
-                                        .ca_file = s->ca_file,
-                                        .cert_file = s->cert_file,
-                                        .key_file = s->key_file,
-                                        .timeout_ms = s->connect_timeout_ms};
+                                        .ca_file = s->line.ca_file,
+                                        .cert_file = s->line.cert_file,
+                                        .key_file = s->line.key_file,
+                                        .timeout_ms = s->line.connect_timeout_ms};
     ret_target->alpn = s->alpn != NULL                    ? s->alpn
                        : broker.aws && broker.port == 443 ? "x-amzn-mqtt-ca"
                                                           : NULL;
@@ -93,11 +93,12 @@ static void say_end(struct probe *probe, const struct mqtt_link *link)
 static void ask(struct probe *probe)
 {
     static const struct mqtt_link_events events = {.acknowledged = on_acknowledged};
+    const struct mqtt_settings *s = probe->settings;
     struct mqtt_link *link = NULL;
     probe_begin(probe);
     int r = mosquitto_lib_init() != MOSQ_ERR_SUCCESS
                 ? -ENOMEM
-                : mqtt_link_create(probe->settings, probe->gateway, &events, NULL, &link);
+                : mqtt_link_create(s, probe->gateway, s->line.token.text, &events, NULL, &link);
     if (r < 0) {
         probe_say(probe, "greeting", PROBE_BAD,
                   r == -EINVAL ? "ca_file, cert_file, key_file: are they PEM, and do they belong "

@@ -42,7 +42,6 @@ struct pending {
 struct mqtt_transport {
     const struct mqtt_settings *settings;
     const char *gateway;
-    struct transport_settings files; /* those that trust looks at */
     struct trust *trust;
     unsigned generation;             /* of the files that the link has read */
     struct mqtt_link *link;          /* NULL: none was needed yet, or the last one is gone */
@@ -103,10 +102,7 @@ static int create(const void *settings, const char *gateway, size_t parallel, vo
             /* Never cleaned up: that would take OpenSSL's settings from everybody else. */
             : mosquitto_lib_init() != MOSQ_ERR_SUCCESS ? -ENOMEM
                                                        : 0;
-    t->files = (struct transport_settings){.ca_file = t->settings->ca_file,
-                                           .cert_file = t->settings->cert_file,
-                                           .key_file = t->settings->key_file};
-    r = r < 0 ? r : trust_create(&t->files, &t->trust);
+    r = r < 0 ? r : trust_create(&t->settings->line, "password_file", &t->trust);
     if (r < 0) {
         destroy(t);
         return r;
@@ -336,8 +332,9 @@ static size_t connect_when_needed(struct mqtt_transport *t)
     t->began = true;
     t->refused = false;
     t->progress_ms = clock_mono_ms();
+    trust_look_now(t->trust, t->progress_ms);
     t->generation = trust_generation(t->trust);
-    int r = mqtt_link_create(t->settings, t->gateway, &events, t, &t->link);
+    int r = mqtt_link_create(t->settings, t->gateway, trust_token(t->trust), &events, t, &t->link);
     if (r == 0) {
         return 0;
     }
@@ -469,6 +466,7 @@ static void work_aside(struct mqtt_transport *t)
     bool up = t->link != NULL && mqtt_link_state(t->link) == MQTT_UP;
     if (up && !t->told_up) {
         t->told_up = true;
+        trust_saw_peer(t->trust, mqtt_link_peer_until_ms(t->link));
         mqtt_side_up(t->side, t->link, clock_mono_ms());
     }
     mqtt_side_step(t->side, clock_mono_ms());
@@ -529,7 +527,7 @@ static size_t work(struct mqtt_transport *t, short revents)
         warn(t, contested, words);
         return ended + drop_link(t, reason, words);
     }
-    if (t->pending_count > 0 && clock_mono_ms() - t->progress_ms >= t->settings->timeout_ms) {
+    if (t->pending_count > 0 && clock_mono_ms() - t->progress_ms >= t->settings->line.timeout_ms) {
         return ended + drop_link(t, 0, "the broker acknowledges nothing any more (timeout)");
     }
     return ended;

@@ -41,19 +41,18 @@ static void write_hosts(const char *host, const struct postgres_addresses *addre
 /* Everything is said, so that PG* variables and ~/.pgpass of whoever started us say nothing. */
 static void add_security(struct parameters *p, const struct postgres_settings *s)
 {
-    bool strict = s->ca_file != NULL || !postgres_is_local(s->host);
+    bool strict = s->line.ca_file != NULL || !postgres_is_local(s->host);
     add(p, "sslmode", strict ? "verify-full" : "prefer");
-    add(p, "sslrootcert", s->ca_file != NULL ? s->ca_file : SYSTEM_CA);
-    add(p, "sslcrl", s->crl_file != NULL ? s->crl_file : "");
-    add(p, "sslcert", s->cert_file != NULL ? s->cert_file : "/dev/null/none");
-    add(p, "sslkey", s->key_file != NULL ? s->key_file : "/dev/null/none");
+    add(p, "sslrootcert", s->line.ca_file != NULL ? s->line.ca_file : SYSTEM_CA);
+    add(p, "sslcrl", s->line.crl_file != NULL ? s->line.crl_file : "");
+    add(p, "sslcert", s->line.cert_file != NULL ? s->line.cert_file : "/dev/null/none");
+    add(p, "sslkey", s->line.key_file != NULL ? s->line.key_file : "/dev/null/none");
     add(p, "ssl_min_protocol_version", "TLSv1.2");
     add(p, "gssencmode", "disable");
     add(p, "passfile", "/dev/null/none");
-    add(p, "password", s->password.text != NULL ? s->password.text : "");
 }
 
-PGconn *postgres_connect(const struct postgres_settings *settings,
+PGconn *postgres_connect(const struct postgres_settings *settings, const char *password,
                          const struct postgres_addresses *addresses)
 {
     auto_buffer struct buffer hosts = {0};
@@ -63,7 +62,7 @@ PGconn *postgres_connect(const struct postgres_settings *settings,
     snprintf(port, sizeof port, "%lld", (long long)settings->port);
     /* The server gives up a little later than we do, and frees its locks. */
     snprintf(options, sizeof options, "-c statement_timeout=%lld",
-             (long long)settings->timeout_ms + 1000);
+             (long long)settings->line.timeout_ms + 1000);
     const char *host_list = buffer_text(&hosts), *number_list = buffer_text(&numbers);
     if (host_list == NULL || number_list == NULL) {
         return NULL;
@@ -78,6 +77,7 @@ PGconn *postgres_connect(const struct postgres_settings *settings,
     add(&p, "client_encoding", "UTF8");
     add(&p, "application_name", "windrow");
     add(&p, "keepalives_idle", "30");
+    add(&p, "password", password != NULL ? password : "");
     add_security(&p, settings);
     PGconn *connection = PQconnectStartParams(p.keys, p.values, 0);
     if (connection != NULL) {

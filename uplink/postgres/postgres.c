@@ -40,13 +40,7 @@ static const struct config_key keys[] = {
         .example = "windrow",
         .help = "as whom to come; may insert and read the table, and make it when it is absent",
     },
-    {
-        .name = "password_file",
-        .type = CONFIG_SECRET_FILE,
-        .offset = KEY(password),
-        .example = "/etc/windrow/postgres",
-        .help = "file with the user's password",
-    },
+    TRANSPORT_PASSWORD_KEY(struct postgres_settings, line, "/etc/windrow/postgres"),
     {
         .name = "table",
         .type = CONFIG_TEXT,
@@ -54,39 +48,8 @@ static const struct config_key keys[] = {
         .fallback = "readings",
         .help = "TABLE or SCHEMA.TABLE, made when absent; a hypertable where TimescaleDB is",
     },
-    {
-        .name = "ca_file",
-        .type = CONFIG_FILE,
-        .offset = KEY(ca_file),
-        .example = "/etc/windrow/ca.pem",
-        .help = "certificates that may vouch for the server, instead of the system's",
-    },
-    {
-        .name = "crl_file",
-        .type = CONFIG_FILE,
-        .offset = KEY(crl_file),
-        .example = "/etc/windrow/crl.pem",
-        .help = "revoked certificates",
-    },
-    TRANSPORT_IDENTITY_KEYS(KEY(cert_file), KEY(key_file)),
-    {
-        .name = "timeout",
-        .type = CONFIG_DURATION,
-        .offset = KEY(timeout_ms),
-        .fallback = "60 s",
-        .min = 1000,
-        .max = 600000,
-        .help = "longest time a batch may take as a whole",
-    },
-    {
-        .name = "connect_timeout",
-        .type = CONFIG_DURATION,
-        .offset = KEY(connect_timeout_ms),
-        .fallback = "10 s",
-        .min = 100,
-        .max = 120000,
-        .help = "longest time for name, connection and login",
-    },
+    TRANSPORT_TLS_KEYS(struct postgres_settings, line),
+    TRANSPORT_TIME_KEYS(struct postgres_settings, line),
 };
 
 static void check_table(const char *table, struct config_errors *errors)
@@ -110,7 +73,7 @@ static void check(const void *settings, struct config_errors *errors)
     if (s->table != NULL) {
         check_table(s->table, errors);
     }
-    transport_files_check(s->ca_file, s->cert_file, s->key_file, errors);
+    transport_files_check(s->line.ca_file, s->line.cert_file, s->line.key_file, errors);
 }
 
 static const struct config_table table = {

@@ -14,9 +14,7 @@ struct postgres_settings {
     const char *host; /* a name, an address, or the directory of a Unix socket */
     int64_t port;
     const char *database, *user, *table;
-    struct config_secret password;
-    const char *ca_file, *crl_file, *cert_file, *key_file;
-    int64_t timeout_ms, connect_timeout_ms;
+    struct transport_settings line; /* TLS files, times, and as its token the password */
 };
 
 enum {
@@ -52,9 +50,9 @@ struct postgres_addresses {
 };
 struct errand;
 must_check int postgres_resolve(const char *host, struct errand **ret_errand);
-/* Begins to connect without waiting; addresses is NULL where the host needs no lookup. NULL: no
- * memory. */
-must_check PGconn *postgres_connect(const struct postgres_settings *settings,
+/* Begins to connect without waiting; password may be NULL, addresses is where the host needs no
+ * lookup. NULL: no memory. */
+must_check PGconn *postgres_connect(const struct postgres_settings *settings, const char *password,
                                     const struct postgres_addresses *addresses);
 /* Fails without an SQLSTATE: libpq tells it in the message only. Fills code ("" when there is
  * none) and words with what the connection said, without line ends. */
@@ -63,6 +61,8 @@ void postgres_connect_words(PGconn *connection, char code[6], char words[POSTGRE
 /* One session of the `parallel` ones: connecting, then batch after batch. session.c */
 struct postgres_session {
     const struct postgres_settings *settings;
+    struct trust *trust; /* the transport's */
+    unsigned generation; /* of the files that the connection has read */
     struct errand *lookup;
     PGconn *connection;
     int state; /* enum session_state, session.c */

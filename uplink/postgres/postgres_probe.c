@@ -10,7 +10,8 @@
 
 static void before(struct probe *probe)
 {
-    probe_secret(probe, "password", &((const struct postgres_settings *)probe->settings)->password);
+    probe_secret(probe, "password",
+                 &((const struct postgres_settings *)probe->settings)->line.token);
 }
 
 /* SSLRequest of the frontend protocol (PostgreSQL's manual, 55.2.10). */
@@ -39,12 +40,13 @@ static bool target(const void *settings, struct probe_target *ret_target)
         return false; /* a Unix socket */
     }
     *ret_target = (struct probe_target){.port = (int)s->port,
-                                        .tls = s->ca_file != NULL || !postgres_is_local(s->host),
-                                        .ca_file = s->ca_file,
-                                        .crl_file = s->crl_file,
-                                        .cert_file = s->cert_file,
-                                        .key_file = s->key_file,
-                                        .timeout_ms = s->connect_timeout_ms,
+                                        .tls = s->line.ca_file != NULL ||
+                                               !postgres_is_local(s->host),
+                                        .ca_file = s->line.ca_file,
+                                        .crl_file = s->line.crl_file,
+                                        .cert_file = s->line.cert_file,
+                                        .key_file = s->line.key_file,
+                                        .timeout_ms = s->line.connect_timeout_ms,
                                         .greet = ask_for_tls};
     snprintf(ret_target->host, sizeof ret_target->host, "%s", s->host);
     return true;
@@ -61,7 +63,8 @@ static PGconn *begin(const struct postgres_settings *s, int64_t deadline_ms)
         poll(&wait, 1, (int)(deadline_ms - clock_mono_ms()));
     }
     bool found = look_up == NULL || errand_done(look_up);
-    PGconn *connection = found ? postgres_connect(s, look_up != NULL ? errand_arg(look_up) : NULL)
+    PGconn *connection = found ? postgres_connect(s, s->line.token.text,
+                                                  look_up != NULL ? errand_arg(look_up) : NULL)
                                : NULL;
     errand_drop(look_up);
     return connection;
@@ -184,7 +187,7 @@ static void ask_table(struct probe *probe, PGconn *connection)
 static void ask(struct probe *probe)
 {
     const struct postgres_settings *s = probe->settings;
-    int64_t deadline_ms = clock_mono_ms() + s->connect_timeout_ms;
+    int64_t deadline_ms = clock_mono_ms() + s->line.connect_timeout_ms;
     probe_begin(probe);
     PGconn *connection = begin(s, deadline_ms);
     if (connection != NULL && log_in(connection, deadline_ms)) {

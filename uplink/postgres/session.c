@@ -1,8 +1,10 @@
 #include "gateway/base/clock.h"
 #include "uplink/postgres/postgres.h"
 #include "uplink/transport/errand.h"
+#include "uplink/transport/trust.h"
 
 #include <netdb.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 
 enum session_state {
@@ -59,7 +61,9 @@ static enum step fail_connection(struct postgres_session *s, int *ret_status)
 static enum step connect_now(struct postgres_session *s, const struct postgres_addresses *addresses,
                              int *ret_status)
 {
-    s->connection = postgres_connect(s->settings, addresses);
+    trust_look_now(s->trust, clock_mono_ms());
+    s->generation = trust_generation(s->trust);
+    s->connection = postgres_connect(s->settings, trust_token(s->trust), addresses);
     if (s->connection == NULL || PQstatus(s->connection) == CONNECTION_BAD) {
         return fail_connection(s, ret_status);
     }
@@ -73,7 +77,7 @@ static enum step connect_now(struct postgres_session *s, const struct postgres_a
 static enum step look_up(struct postgres_session *s, int64_t now_ms, int *ret_status)
 {
     s->state = LOOKING_UP;
-    s->deadline_ms = now_ms + s->settings->connect_timeout_ms;
+    s->deadline_ms = now_ms + s->settings->line.connect_timeout_ms;
     s->events = POLLIN;
     if (s->lookup != NULL) {
         return GO_ON;
@@ -118,6 +122,13 @@ static enum step ask(struct postgres_session *s, const char *sql, int state, int
     return GO_ON;
 }
 
+static void see_peer(struct postgres_session *s)
+{
+    SSL *ssl = PQsslStruct(s->connection, "OpenSSL");
+    X509 *shown = ssl != NULL ? SSL_get0_peer_certificate(ssl) : NULL;
+    trust_saw_peer(s->trust, shown != NULL ? trust_until_ms(shown) : 0);
+}
+
 static enum step connecting(struct postgres_session *s, int *ret_status)
 {
     if (!s->ready) {
@@ -132,6 +143,7 @@ static enum step connecting(struct postgres_session *s, int *ret_status)
         s->events = POLLOUT;
         return WAIT;
     case PGRES_POLLING_OK:
+        see_peer(s);
         if (PQsetnonblocking(s->connection, 1) != 0) {
             return fail_connection(s, ret_status);
         }
@@ -194,7 +206,7 @@ static enum step begin(struct postgres_session *s, int *ret_status)
 {
     s->sent = 0;
     s->code[0] = s->words[0] = '\0';
-    s->deadline_ms = clock_mono_ms() + s->settings->timeout_ms;
+    s->deadline_ms = clock_mono_ms() + s->settings->line.timeout_ms;
     return ask(s, postgres_copy_sql(&s->sql), BEGINNING, ret_status);
 }
 
@@ -275,11 +287,17 @@ static enum step copy_on(struct postgres_session *s, int *ret_status)
     return r > 0 ? GO_ON : WAIT;
 }
 
+/* It was made with a password or certificates that have changed since. */
+static bool is_outdated(const struct postgres_session *s)
+{
+    return s->connection != NULL && s->generation != trust_generation(s->trust);
+}
+
 /* An idle session whose server has gone is noticed here and not by the next batch. */
 static enum step idle(struct postgres_session *s)
 {
-    if (s->connection != NULL &&
-        (PQconsumeInput(s->connection) != 1 || PQstatus(s->connection) == CONNECTION_BAD)) {
+    if (s->connection != NULL && (is_outdated(s) || PQconsumeInput(s->connection) != 1 ||
+                                  PQstatus(s->connection) == CONNECTION_BAD)) {
         postgres_session_close(s);
     }
     s->events = POLLIN;
@@ -299,6 +317,9 @@ static enum step step_once(struct postgres_session *s, int64_t now_ms, int *ret_
                     connecting_still ? "no connection to the database within connect_timeout"
                                      : "no answer from the database within timeout",
                     ret_status);
+    }
+    if (s->state == READY && is_outdated(s)) {
+        postgres_session_close(s);
     }
     switch (s->state) {
     case CLOSED:

@@ -1,12 +1,14 @@
 #include "gateway/base/clock.h"
 #include "uplink/postgres/postgres.h"
 #include "uplink/transport/errand.h"
+#include "uplink/transport/trust.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
 
 struct postgres_transport {
+    struct trust *trust;
     uint64_t bytes_sent;
     struct pollfd *fds; /* one a session, and the wake-up */
     size_t count;
@@ -24,6 +26,7 @@ static void destroy(void *state)
         postgres_session_close(&t->sessions[i]);
         buffer_finish(&t->sessions[i].sql);
     }
+    trust_destroy(t->trust);
     free(t->fds);
     free(t);
 }
@@ -36,13 +39,17 @@ static int create(const void *settings, const char *gateway, size_t parallel, vo
         return -ENOMEM;
     }
     t->fds = calloc(parallel + 1, sizeof *t->fds);
-    if (t->fds == NULL) {
-        free(t);
-        return -ENOMEM;
+    int r = t->fds == NULL ? -ENOMEM
+                           : trust_create(&((const struct postgres_settings *)settings)->line,
+                                          "password_file", &t->trust);
+    if (r < 0) {
+        destroy(t);
+        return r;
     }
     t->count = parallel;
     for (size_t i = 0; i < parallel; i++) {
         t->sessions[i].settings = settings;
+        t->sessions[i].trust = t->trust;
         t->sessions[i].deadline_ms = INT64_MAX;
     }
     *ret_state = t;
@@ -93,6 +100,7 @@ static void answer(struct postgres_transport *t, struct postgres_session *s, int
 static size_t step_all(struct postgres_transport *t)
 {
     size_t ended = 0;
+    trust_look(t->trust, clock_mono_ms());
     for (size_t i = 0; i < t->count; i++) {
         int status = 0;
         if (postgres_session_step(&t->sessions[i], clock_mono_ms(), &status) > 0) {
@@ -142,6 +150,13 @@ static uint64_t bytes_sent(const void *state)
     return ((const struct postgres_transport *)state)->bytes_sent;
 }
 
+static void warning(const void *state, char *words, size_t size)
+{
+    char text[TRUST_WORDS_MAX];
+    trust_warning(((const struct postgres_transport *)state)->trust, clock_wall_ms(), text);
+    snprintf(words, size, "%s", text);
+}
+
 const struct transport transport_postgres = {
     .name = "postgres",
     .create = create,
@@ -149,4 +164,5 @@ const struct transport transport_postgres = {
     .send = send_request,
     .run = run,
     .bytes_sent = bytes_sent,
+    .warning = warning,
 };

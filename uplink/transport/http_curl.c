@@ -7,6 +7,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <limits.h>
+#include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <string.h>
 
@@ -32,7 +33,6 @@ struct slot {
 struct side {
     const struct transport_settings *settings; /* NULL: free */
     struct trust *trust;
-    int64_t server_until_ms; /* the end of the certificate that it showed last; 0: none yet */
     uint64_t used;
 };
 
@@ -89,7 +89,7 @@ static void on_handshake(const SSL *ssl, int where, int ret)
     X509 *peer = (where & SSL_CB_HANDSHAKE_DONE) != 0 ? SSL_get0_peer_certificate(ssl) : NULL;
     struct side *side = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
     if (peer != NULL && side != NULL) {
-        side->server_until_ms = trust_until_ms(peer);
+        trust_saw_peer(side->trust, trust_until_ms(peer));
     }
 }
 
@@ -155,21 +155,23 @@ static CURLcode set_security(CURL *easy, struct side *side)
     return c != CURLE_OK ? c : curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");
 }
 
-static void set_proxy(CURL *easy, const struct transport_settings *s)
+static void set_proxy(CURL *easy, const struct side *side)
 {
+    const struct transport_settings *s = side->settings;
     /* What never leaves this machine must not take the way through a proxy. */
     if (strncasecmp(s->url, "http:", 5) == 0) {
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
     } else if (s->proxy != NULL) {
         curl_easy_setopt(easy, CURLOPT_PROXY, s->proxy);
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
-        curl_easy_setopt(easy, CURLOPT_PROXYUSERPWD, s->proxy_login.text);
+        curl_easy_setopt(easy, CURLOPT_PROXYUSERPWD, trust_proxy_login(side->trust));
         curl_easy_setopt(easy, CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC);
     }
 }
 
-static CURLcode set_limits(CURL *easy, const struct transport_settings *s)
+static CURLcode set_limits(CURL *easy, const struct side *side)
 {
+    const struct transport_settings *s = side->settings;
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)s->timeout_ms);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)s->connect_timeout_ms);
@@ -177,7 +179,7 @@ static CURLcode set_limits(CURL *easy, const struct transport_settings *s)
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)TRANSPORT_LOW_SPEED_S);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "windrow/" WINDROW_VERSION);
-    set_proxy(easy, s);
+    set_proxy(easy, side);
     /* The first request shows whether the others can go beside it. */
     curl_easy_setopt(easy, CURLOPT_PIPEWAIT, s->http2 ? 1L : 0L);
     return curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
@@ -210,7 +212,7 @@ static struct side *find_side(struct http_transport *t, const struct transport_s
         }
     }
     struct trust *trust = NULL;
-    if (oldest == NULL || trust_create(s, &trust) < 0) {
+    if (oldest == NULL || trust_create(s, "token_file", &trust) < 0) {
         return NULL;
     }
     for (size_t i = 0; i < t->slot_count; i++) {
@@ -239,7 +241,7 @@ static int set_up(struct http_transport *t, struct slot *slot, const struct tran
     curl_easy_setopt(slot->easy, CURLOPT_HEADERDATA, slot);
     curl_easy_setopt(slot->easy, CURLOPT_PRIVATE, slot);
     curl_easy_setopt(slot->easy, CURLOPT_ERRORBUFFER, slot->detail);
-    if (set_security(slot->easy, side) != CURLE_OK || set_limits(slot->easy, s) != CURLE_OK) {
+    if (set_security(slot->easy, side) != CURLE_OK || set_limits(slot->easy, side) != CURLE_OK) {
         return -EINVAL;
     }
     slot->side = side;
@@ -360,6 +362,25 @@ static int add_field(struct slot *slot, const char *name, const char *value)
     return text != NULL ? add_line(slot, text) : -ENOMEM;
 }
 
+static int add_token(struct slot *slot, enum uplink_token how)
+{
+    const char *token = trust_token(slot->side->trust);
+    if (token == NULL) {
+        return 0;
+    }
+    auto_buffer struct buffer value = {0};
+    size_t len = strlen(token);
+    if (how == UPLINK_TOKEN_LOGIN && strchr(token, ':') != NULL) {
+        buffer_add_text(&value, "Basic ");
+        uint8_t *at = buffer_reserve(&value, len * 4 / 3 + 8);
+        value.len += at != NULL ? (size_t)EVP_EncodeBlock(at, (const uint8_t *)token, (int)len) : 0;
+    } else {
+        buffer_printf(&value, "%s %s", how == UPLINK_TOKEN_BEARER ? "Bearer" : "Token", token);
+    }
+    const char *text = buffer_text(&value);
+    return text != NULL ? add_field(slot, "Authorization", text) : -ENOMEM;
+}
+
 static int set_headers(struct http_transport *t, struct slot *slot,
                        const struct uplink_request *request)
 {
@@ -375,13 +396,7 @@ static int set_headers(struct http_transport *t, struct slot *slot,
     if (r == 0 && slot->packed.len > 0) {
         r = add_field(slot, "Content-Encoding", compressor_name(t->compressor));
     }
-    const char *token = trust_token(slot->side->trust);
-    if (r == 0 && token != NULL) {
-        auto_buffer struct buffer bearer = {0};
-        buffer_printf(&bearer, "Bearer %s", token);
-        const char *text = buffer_text(&bearer);
-        r = text != NULL ? add_field(slot, "Authorization", text) : -ENOMEM;
-    }
+    r = r < 0 ? r : add_token(slot, request->token);
     const char *at = (const char *)request->headers.data;
     const char *end = at + request->headers.len;
     for (size_t n = 0; r == 0 && at < end; n++) {
@@ -567,10 +582,6 @@ static void warning(const void *state, char *words, size_t size)
             continue;
         }
         trust_warning(side->trust, now_ms, text);
-        if (text[0] == '\0') {
-            (void)trust_expiry_words("the endpoint's certificate", side->server_until_ms, now_ms,
-                                     text);
-        }
     }
     snprintf(words, size, "%s", text);
 }

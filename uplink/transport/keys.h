@@ -29,13 +29,25 @@
         .example = "/etc/windrow/gw.key", .help = "the key of cert_file, without a passphrase"     \
     }
 
+/* Whom to trust. */
+#define TRANSPORT_CA_KEY(type_, member)                                                            \
+    {                                                                                              \
+        .name = "ca_file", .type = CONFIG_FILE, .offset = TRANSPORT_KEY(type_, member, ca_file),   \
+        .example = "/etc/windrow/ca.pem",                                                          \
+        .help = "certificates that may vouch for the endpoint, instead of the system's"            \
+    }
+
+/* The secret of a login, in the place of a token. */
+#define TRANSPORT_PASSWORD_KEY(type_, member, example_)                                            \
+    {                                                                                              \
+        .name = "password_file", .type = CONFIG_SECRET_FILE,                                       \
+        .offset = TRANSPORT_KEY(type_, member, token), .example = example_,                        \
+        .help = "file with the user's password"                                                    \
+    }
+
 /* Whom to trust and as whom to come. */
 #define TRANSPORT_TLS_KEYS(type_, member)                                                          \
-    {.name = "ca_file",                                                                            \
-     .type = CONFIG_FILE,                                                                          \
-     .offset = TRANSPORT_KEY(type_, member, ca_file),                                              \
-     .example = "/etc/windrow/ca.pem",                                                             \
-     .help = "certificates that may vouch for the endpoint, instead of the system's"},             \
+    TRANSPORT_CA_KEY(type_, member),                                                               \
         {.name = "crl_file",                                                                       \
          .type = CONFIG_FILE,                                                                      \
          .offset = TRANSPORT_KEY(type_, member, crl_file),                                         \
@@ -51,8 +63,8 @@
         .choices = choices_, .help = "compression of request bodies"                               \
     }
 
-/* How long to wait, and which HTTP. */
-#define TRANSPORT_LINE_KEYS(type_, member)                                                         \
+/* How long to wait. */
+#define TRANSPORT_TIME_KEYS(type_, member)                                                         \
     {.name = "timeout",                                                                            \
      .type = CONFIG_DURATION,                                                                      \
      .offset = TRANSPORT_KEY(type_, member, timeout_ms),                                           \
@@ -60,13 +72,16 @@
      .min = 1000,                                                                                  \
      .max = 600000,                                                                                \
      .help = "longest time a request may take as a whole"},                                        \
-        {.name = "connect_timeout",                                                                \
-         .type = CONFIG_DURATION,                                                                  \
-         .offset = TRANSPORT_KEY(type_, member, connect_timeout_ms),                               \
-         .fallback = "10 s",                                                                       \
-         .min = 100,                                                                               \
-         .max = 120000,                                                                            \
-         .help = "longest time for name, connection and TLS handshake"},                           \
+    {                                                                                              \
+        .name = "connect_timeout", .type = CONFIG_DURATION,                                        \
+        .offset = TRANSPORT_KEY(type_, member, connect_timeout_ms), .fallback = "10 s",            \
+        .min = 100, .max = 120000,                                                                 \
+        .help = "longest time for name, connection, TLS handshake and login"                       \
+    }
+
+/* How long to wait, and which HTTP. */
+#define TRANSPORT_LINE_KEYS(type_, member)                                                         \
+    TRANSPORT_TIME_KEYS(type_, member),                                                            \
         {.name = "proxy",                                                                          \
          .type = CONFIG_URL,                                                                       \
          .offset = TRANSPORT_KEY(type_, member, proxy),                                            \

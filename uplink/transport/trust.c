@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum file { FILE_CA, FILE_CERT, FILE_KEY, FILE_CRL, FILE_TOKEN, FILES };
-static const char *const file_keys[FILES] = {"ca_file", "cert_file", "key_file", "crl_file",
-                                             "token_file"};
+enum file { FILE_CA, FILE_CERT, FILE_KEY, FILE_CRL, FILE_TOKEN, FILE_LOGIN, FILES };
+static const char *const file_keys[FILES] = {"ca_file",  "cert_file", "key_file",
+                                             "crl_file", NULL,        "proxy_login_file"};
 
 /* By what a change is seen: also a file put over another one within a second, of equal size. */
 struct mark {
@@ -24,14 +24,17 @@ struct mark {
 
 struct trust {
     const char *paths[FILES]; /* NULL: there is none */
+    const char *secret_key;   /* what FILE_TOKEN is called */
     const char *first_token;  /* as the configuration read it */
-    struct mark seen[FILES];  /* of the set in use, or of the one that was found broken */
+    const char *first_login;
+    struct mark seen[FILES]; /* of the set in use, or of the one that was found broken */
     struct buffer contents[FILES];
     int64_t until_ms[FILES]; /* 0: none, or not known */
     unsigned generation;
     int64_t looked_ms;
     struct mark odd[FILES]; /* of the set that does not fit together at present ... */
     int64_t odd_since_ms;   /* ... since then; 0: it does */
+    int64_t peer_until_ms;  /* the end of the certificate that was shown last; 0: none yet */
     char trouble[TRUST_WORDS_MAX];
 };
 
@@ -153,33 +156,35 @@ static void set_finish(struct set *set)
     }
 }
 
-static int trouble(char words[TRUST_WORDS_MAX], enum file file, const char *why)
+static int trouble(const struct trust *t, char words[TRUST_WORDS_MAX], enum file file,
+                   const char *why)
 {
-    snprintf(words, TRUST_WORDS_MAX, "%s %s", file_keys[file], why);
+    snprintf(words, TRUST_WORDS_MAX, "%s %s", file == FILE_TOKEN ? t->secret_key : file_keys[file],
+             why);
     return -EINVAL;
 }
 
-static int check_pair(struct set *set, char words[TRUST_WORDS_MAX])
+static int check_pair(const struct trust *t, struct set *set, char words[TRUST_WORDS_MAX])
 {
     X509 *own = NULL;
     size_t count;
     const struct buffer *cert = &set->contents[FILE_CERT];
     if (read_certificates(cert, &count, &set->until_ms[FILE_CERT], &own) < 0) {
-        return trouble(words, FILE_CERT, "holds no certificate in PEM");
+        return trouble(t, words, FILE_CERT, "holds no certificate in PEM");
     }
     bool good = fits(own, &set->contents[FILE_KEY]);
     X509_free(own);
-    return good ? 0 : trouble(words, FILE_KEY, "is not the key of cert_file");
+    return good ? 0 : trouble(t, words, FILE_KEY, "is not the key of cert_file");
 }
 
 /* What lies in the files now, when it can be used as a whole. */
 static int read_set(const struct trust *t, struct set *set, char words[TRUST_WORDS_MAX])
 {
     for (size_t i = 0; i < FILES; i++) {
-        bool ours_alone = i == FILE_KEY || i == FILE_TOKEN;
+        bool ours_alone = i == FILE_KEY || i >= FILE_TOKEN;
         int r = t->paths[i] == NULL ? 0 : read_file(t->paths[i], ours_alone, &set->contents[i]);
         if (r < 0) {
-            return trouble(words, (enum file)i,
+            return trouble(t, words, (enum file)i,
                            r == -EPERM ? "may be read by others: its mode must be 0600"
                                        : strerror(-r));
         }
@@ -187,15 +192,18 @@ static int read_set(const struct trust *t, struct set *set, char words[TRUST_WOR
     size_t count;
     if (t->paths[FILE_CA] != NULL &&
         read_certificates(&set->contents[FILE_CA], &count, &set->until_ms[FILE_CA], NULL) < 0) {
-        return trouble(words, FILE_CA, "holds no certificate in PEM");
+        return trouble(t, words, FILE_CA, "holds no certificate in PEM");
     }
     set->until_ms[FILE_CA] = t->paths[FILE_CA] != NULL && count <= TRUST_BUNDLE_MAX
                                  ? set->until_ms[FILE_CA]
                                  : 0;
-    if (t->paths[FILE_TOKEN] != NULL && !is_token(&set->contents[FILE_TOKEN])) {
-        return trouble(words, FILE_TOKEN, "holds no token");
+    for (size_t i = FILE_TOKEN; i < FILES; i++) {
+        if (t->paths[i] != NULL && !is_token(&set->contents[i])) {
+            return trouble(t, words, (enum file)i, "holds no secret");
+        }
     }
-    return t->paths[FILE_CERT] != NULL && t->paths[FILE_KEY] != NULL ? check_pair(set, words) : 0;
+    return t->paths[FILE_CERT] != NULL && t->paths[FILE_KEY] != NULL ? check_pair(t, set, words)
+                                                                     : 0;
 }
 
 static bool is_news(const struct trust *t, const struct set *set)
@@ -219,7 +227,8 @@ static void use(struct trust *t, struct set *set)
     }
 }
 
-int trust_create(const struct transport_settings *s, struct trust **ret_trust)
+int trust_create(const struct transport_settings *s, const char *secret_key,
+                 struct trust **ret_trust)
 {
     struct trust *t = calloc(1, sizeof *t);
     if (t == NULL) {
@@ -230,7 +239,10 @@ int trust_create(const struct transport_settings *s, struct trust **ret_trust)
     t->paths[FILE_KEY] = s->key_file;
     t->paths[FILE_CRL] = s->crl_file;
     t->paths[FILE_TOKEN] = s->token.path;
+    t->paths[FILE_LOGIN] = s->proxy_login.path;
+    t->secret_key = secret_key;
     t->first_token = s->token.text;
+    t->first_login = s->proxy_login.text;
     t->looked_ms = clock_mono_ms();
     struct set set = {0};
     mark_all(t, t->seen);
@@ -289,6 +301,12 @@ void trust_look(struct trust *t, int64_t mono_ms)
     set_finish(&set);
 }
 
+void trust_look_now(struct trust *t, int64_t mono_ms)
+{
+    t->looked_ms = mono_ms - TRUST_LOOK_MS;
+    trust_look(t, mono_ms);
+}
+
 unsigned trust_generation(const struct trust *t)
 {
     return t->generation;
@@ -309,10 +327,24 @@ const struct buffer *trust_key(const struct trust *t)
     return &t->contents[FILE_KEY];
 }
 
+static const char *secret(const struct buffer *now, const char *first)
+{
+    return now->len > 0 ? (const char *)now->data : first;
+}
+
 const char *trust_token(const struct trust *t)
 {
-    const struct buffer *token = &t->contents[FILE_TOKEN];
-    return token->len > 0 ? (const char *)token->data : t->first_token;
+    return secret(&t->contents[FILE_TOKEN], t->first_token);
+}
+
+const char *trust_proxy_login(const struct trust *t)
+{
+    return secret(&t->contents[FILE_LOGIN], t->first_login);
+}
+
+void trust_saw_peer(struct trust *t, int64_t until_ms)
+{
+    t->peer_until_ms = until_ms;
 }
 
 bool trust_expiry_words(const char *what, int64_t until_ms, int64_t wall_ms,
@@ -340,8 +372,10 @@ void trust_warning(const struct trust *t, int64_t wall_ms, char words[TRUST_WORD
     words[0] = '\0';
     if (t->trouble[0] != '\0') {
         snprintf(words, TRUST_WORDS_MAX, "%s", t->trouble);
-    } else if (!trust_expiry_words("cert_file", t->until_ms[FILE_CERT], wall_ms, words)) {
-        (void)trust_expiry_words("a certificate in ca_file", t->until_ms[FILE_CA], wall_ms, words);
+    } else if (!trust_expiry_words("cert_file", t->until_ms[FILE_CERT], wall_ms, words) &&
+               !trust_expiry_words("a certificate in ca_file", t->until_ms[FILE_CA], wall_ms,
+                                   words)) {
+        (void)trust_expiry_words("the endpoint's certificate", t->peer_until_ms, wall_ms, words);
     }
 }
 
