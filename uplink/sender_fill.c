@@ -131,7 +131,7 @@ static void fill(struct sender *s, int64_t now_ms, unsigned lanes)
         if (now_ms < s->pace.quiet_until_ms || (pace_circuit_open(&s->pace) && busy)) {
             return;
         }
-        bool took = false;
+        bool took = false, live = false;
         for (size_t i = 0; i < ARRAY_SIZE(order) && !took; i++) {
             if ((lanes & 1u << order[i]) == 0) {
                 continue;
@@ -142,9 +142,10 @@ static void fill(struct sender *s, int64_t now_ms, unsigned lanes)
             }
             enum lane_due why = due(s, order[i], now_ms);
             took = why != LANE_NOT_DUE && take_lane(s, order[i], why);
+            live = order[i] == STORE_LANE_LIVE;
             looked = looked && !took;
         }
-        if (!took) {
+        if (!took || (!live && sender_turn_over(s))) {
             return;
         }
     }

@@ -64,9 +64,16 @@ static void send_flight(struct sender *s, struct flight *f)
     charge(s, f);
 }
 
-static void launch_lane(struct sender *s, enum store_lane lane, int64_t now_ms)
+bool sender_turn_over(const struct sender *s)
 {
-    for (size_t i = 0; i < s->flight_count; i++) {
+    return clock_mono_ns() - s->turn_ns >= SENDER_TURN_NS;
+}
+
+/* Returns whether this turn has made enough: one request at least; the rest goes in the next. */
+static bool launch_lane(struct sender *s, enum store_lane lane, int64_t now_ms)
+{
+    bool enough = false;
+    for (size_t i = 0; i < s->flight_count && !enough; i++) {
         struct flight *f = &s->flights[i];
         if (f->lane != lane) {
             continue;
@@ -75,14 +82,15 @@ static void launch_lane(struct sender *s, enum store_lane lane, int64_t now_ms)
         while (may_go(s, f, now_ms) &&
                pace_may_send(&s->pace, now_ms, sender_flights_in(s, FLIGHT_SENDING))) {
             send_flight(s, f);
+            enough = sender_turn_over(s);
         }
     }
+    return enough;
 }
 
-static void launch(struct sender *s, int64_t now_ms)
+static bool launch(struct sender *s, int64_t now_ms)
 {
-    launch_lane(s, STORE_LANE_LIVE, now_ms);
-    launch_lane(s, STORE_LANE_BACKFILL, now_ms);
+    return launch_lane(s, STORE_LANE_LIVE, now_ms) || launch_lane(s, STORE_LANE_BACKFILL, now_ms);
 }
 
 static int64_t sooner(int64_t a, int64_t b)
@@ -138,6 +146,18 @@ static void wait_for_more(struct sender *s)
     }
 }
 
+static void turn(struct sender *s, int64_t now_ms)
+{
+    s->turn_ns = clock_mono_ns();
+    hear_store(s, now_ms);
+    sender_recall(s, now_ms);
+    sender_fill_live(s, now_ms);
+    if (!launch(s, now_ms)) {
+        sender_fill(s, now_ms);
+        (void)launch(s, now_ms);
+    }
+}
+
 void *sender_loop(void *user)
 {
     struct sender *s = user;
@@ -156,12 +176,7 @@ void *sender_loop(void *user)
     }
     while (!finished(s, now_ms)) {
         if (!stopping(s)) {
-            hear_store(s, now_ms);
-            sender_recall(s, now_ms);
-            sender_fill_live(s, now_ms);
-            launch(s, now_ms);
-            sender_fill(s, now_ms);
-            launch(s, now_ms);
+            turn(s, now_ms);
         }
         sender_publish(s, now_ms);
         wait_for_more(s);

@@ -25,6 +25,9 @@ enum {
     SENDER_ASIDE_MS = 5000,
     SENDER_ASIDE_MAX_MS = 300000,
     SENDER_ASIDE_MAX = 64,
+    /* Of taking and encoding, before what is ready goes out: the endpoint then works on one request
+     * while the next is made, and not on all of them after all are. */
+    SENDER_TURN_NS = 100000,
 };
 
 /* A device that the endpoint does not take at present. */
@@ -59,6 +62,7 @@ struct sender {
     struct pace pace;
     struct bucket bucket;
     struct giveway giveway;
+    int64_t turn_ns; /* CLOCK_MONOTONIC: this turn began */
     struct store_backlog backlog;
     uint64_t left[STORE_LANES]; /* scans that are not in flight; estimated, but 0 is 0 */
     bool split;                 /* live and backfill lanes */
@@ -89,6 +93,8 @@ int64_t sender_fill_deadline(struct sender *s, int64_t now_ms);
 /* Reads the backlog anew. */
 void sender_look(struct sender *s);
 size_t sender_flights_in(const struct sender *s, enum flight_state state);
+/* Whether this turn has taken long enough. sender_loop.c */
+bool sender_turn_over(const struct sender *s);
 
 /* Takes the endpoint's answer to a flight's part; the transport's `done`. sender_answer.c */
 void sender_answer(void *flight, const struct uplink_reply *reply);

@@ -538,6 +538,18 @@ static size_t complete_finished(struct http_transport *t)
     return ended;
 }
 
+/* 1: wake_fd is readable. */
+static int wait_for_events(struct http_transport *t, int wake_fd, int timeout_ms)
+{
+    struct curl_waitfd wake = {.fd = wake_fd, .events = CURL_WAIT_POLLIN};
+    int64_t began_ns = clock_mono_ns();
+    CURLMcode c = curl_multi_poll(t->multi, &wake, wake_fd >= 0 ? 1 : 0, timeout_ms, NULL);
+    if (t->compressor != NULL) {
+        compressor_waited(t->compressor, clock_mono_ns() - began_ns);
+    }
+    return c != CURLM_OK ? -EIO : (wake.revents & CURL_WAIT_POLLIN) != 0;
+}
+
 static int run(void *state, int wake_fd, int64_t timeout_ms)
 {
     struct http_transport *t = state;
@@ -554,14 +566,9 @@ static int run(void *state, int wake_fd, int64_t timeout_ms)
         if (left_ms <= 0 && timeout_ms >= 0) {
             return 0;
         }
-        struct curl_waitfd wake = {.fd = wake_fd, .events = CURL_WAIT_POLLIN};
-        CURLMcode c = curl_multi_poll(t->multi, &wake, wake_fd >= 0 ? 1 : 0,
-                                      left_ms > INT_MAX ? INT_MAX : (int)left_ms, NULL);
-        if (c != CURLM_OK) {
-            return -EIO;
-        }
-        if ((wake.revents & CURL_WAIT_POLLIN) != 0) {
-            return 0;
+        int r = wait_for_events(t, wake_fd, left_ms > INT_MAX ? INT_MAX : (int)left_ms);
+        if (r != 0) {
+            return r < 0 ? r : 0;
         }
     }
 }
