@@ -82,7 +82,10 @@ static bool hand_over(struct store *store, unsigned u, const struct store_handed
     track->waiting -= moved;
     fates[FATE_DELIVERED] += delivered;
     fates[FATE_NOT_SELECTED] += moved - delivered;
-    const struct wal_row row = {.seq = seq, .device = run->device, .stream = (uint16_t)run->stream};
+    const struct wal_row row = {.seq = seq,
+                                .device = run->device,
+                                .stream = (uint16_t)run->stream,
+                                .count = (uint16_t)moved};
     if (store->readers[u] != NULL) {
         reader_overtake(store->readers[u], &row, FATE_DELIVERED, (uint32_t)(moved - delivered));
     }

@@ -300,7 +300,9 @@ void lanes_take_requeued(struct store_reader *reader)
         return;
     }
     reader->requeued = false;
+    store_lock(reader->store);
     reader->backfill_readings += atomic_exchange(&reader->requeued_readings, 0);
+    store_unlock(reader->store);
     lanes_restart(reader, reader->requeued_from);
     reader->requeued_from = UINT64_MAX;
 }

@@ -47,7 +47,8 @@ struct store_reader {
     struct wal_decoder *decoder;
     struct wal_encoder *encoder; /* dead letters; made at the first one */
     struct buffer block;
-    uint64_t backfill_readings; /* waiting when the lanes were split, less what was settled */
+    /* Waiting when the lanes were split, less what was settled since. Under the store's lock. */
+    uint64_t backfill_readings;
     double readings_a_scan;     /* of the blocks read lately, 0: none yet */
     uint64_t damaged;
     size_t held_count;

@@ -144,12 +144,24 @@ void reader_wake(struct store_reader *reader)
     (void)n; /* full: it is readable already */
 }
 
+/* Readings of a scan wait no more. Each is taken off once, by whoever settles its scan first: a
+ * count that is too low ends the backlog before its end. Under the lock. */
+static void shrink_backfill(struct store_reader *reader, unsigned stream, uint32_t device,
+                            uint64_t seq, uint64_t readings)
+{
+    if (reader->split && lanes_of(reader, stream, device, seq) == STORE_LANE_BACKFILL) {
+        uint64_t left = reader->backfill_readings;
+        reader->backfill_readings -= readings < left ? readings : left;
+    }
+}
+
 void reader_overtake(struct store_reader *reader, const struct wal_row *row, enum ledger_fate fate,
                      uint32_t aside)
 {
     if (row->device > reader->device_count) {
         return;
     }
+    shrink_backfill(reader, row->stream, row->device, row->seq, row->count);
     for (unsigned l = 0; l < STORE_LANES; l++) {
         struct flight *flight = reader->devices[row->device - 1].flights[l][row->stream];
         for (size_t i = 0; flight != NULL && i < flight->count; i++) {
@@ -214,6 +226,7 @@ static bool expire(struct store_reader *reader, struct track *track, const struc
     uint64_t readings = scan->count < track->waiting ? scan->count : track->waiting;
     track->waiting -= readings;
     uplink->devices[scan->device - 1].fates[FATE_EXPIRED] += readings;
+    shrink_backfill(reader, scan->stream, scan->device, scan->seq, readings);
     reader->store->marked = true;
     return true;
 }
@@ -464,10 +477,9 @@ static void close_items(struct store_reader *reader, const struct store_settleme
                         const struct flight_item *items, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (reader->split && lanes_of(reader, settlement->stream, settlement->device,
-                                      items[i].seq) == STORE_LANE_BACKFILL) {
-            uint64_t left = reader->backfill_readings;
-            reader->backfill_readings -= items[i].readings < left ? items[i].readings : left;
+        if (items[i].overtaken < 0) {
+            shrink_backfill(reader, settlement->stream, settlement->device, items[i].seq,
+                            items[i].readings);
         }
         lanes_close_one(reader, items[i].number);
     }
@@ -546,11 +558,11 @@ void store_reader_backlog(struct store_reader *reader, struct store_backlog *ret
     const struct state_uplink *uplink = &store->state.uplinks[reader->uplink];
     uint64_t waiting = uplink->name == NULL ? 0 : waiting_of(uplink, store->state.device_count);
     struct store_backlog backlog = {.held = held_readings(reader, uplink)};
-    store_unlock(store);
     waiting -= backlog.held;
     uint64_t backfill = !reader->split || reader->backfill_readings > waiting
                             ? waiting
                             : reader->backfill_readings;
+    store_unlock(store);
     backlog.readings[STORE_LANE_BACKFILL] = backfill;
     backlog.readings[STORE_LANE_LIVE] = waiting - backfill;
     double each = reader->readings_a_scan < 1 ? 1 : reader->readings_a_scan;

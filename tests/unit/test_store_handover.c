@@ -183,6 +183,43 @@ static void test_on_their_way(void **state)
     assert_int_equal(total(f).waiting, 0);
 }
 
+static uint64_t backlog_of(struct fixture *f, enum store_lane lane)
+{
+    struct store_backlog backlog;
+    store_reader_backlog(f->reader, &backlog);
+    return backlog.readings[lane];
+}
+
+/* And the lanes were split anew meanwhile, as after an outage: the backlog ends when nothing of it
+ * waits any more, not as many readings before that as were on their way. */
+static void test_on_their_way_when_an_outage_ends(void **state)
+{
+    struct fixture *f = *state;
+    auto_buffer struct buffer arena = {0};
+    const struct scan **scans;
+    size_t count;
+    assert_int_equal(store_reader_take(f->reader, STORE_LANE_LIVE, STREAM_RAW, 20, 1 << 20, &arena,
+                                       &scans, &count),
+                     0);
+    assert_int_equal(mark(f, 1, 12).scans, 12);
+    store_reader_split(f->reader);
+    assert_int_equal(backlog_of(f, STORE_LANE_BACKFILL), (SCANS * DEVICES - 12) * FIXTURE_POINTS);
+    struct store_settlement s = {.device = f->devices[0], .first_seq = 1, .last_seq = 12};
+    s.fates[FATE_DELIVERED] = 12 * FIXTURE_POINTS;
+    assert_int_equal(store_reader_settle(f->reader, &s), 0);
+    store_reader_return(f->reader, STREAM_RAW, f->devices[0], 13, 20);
+    append(f, 1);
+    assert_int_equal(backlog_of(f, STORE_LANE_BACKFILL), (SCANS * DEVICES - 12) * FIXTURE_POINTS);
+    assert_int_equal(backlog_of(f, STORE_LANE_LIVE), DEVICES * FIXTURE_POINTS);
+    /* Marked after the split, so taken off at once. */
+    assert_int_equal(mark(f, 13, 16).scans, 4);
+    assert_int_equal(backlog_of(f, STORE_LANE_BACKFILL), (SCANS * DEVICES - 16) * FIXTURE_POINTS);
+    assert_int_equal(backlog_of(f, STORE_LANE_LIVE), DEVICES * FIXTURE_POINTS);
+    assert_int_equal(fixture_drain(f->reader, STORE_LANE_BACKFILL, STREAM_RAW),
+                     SCANS * DEVICES - 16);
+    assert_int_equal(backlog_of(f, STORE_LANE_BACKFILL), 0);
+}
+
 static void test_nonsense_changes_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -291,6 +328,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_marked_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_without_a_commit_nothing_is_marked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_on_their_way, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_on_their_way_when_an_outage_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nonsense_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many_gaps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_times_that_are_not_decided, set_up, tear_down),
