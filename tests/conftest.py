@@ -11,6 +11,24 @@ import process  # noqa: E402  (it lies in support/)
 LOG_TAIL = 2500
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "lasts(seconds): about so long; the longest begin first")
+
+
+def pytest_collection_modifyitems(items):
+    def lasts(item):
+        marker = item.get_closest_marker("lasts")
+        return marker.args[0] if marker else 0
+
+    items.sort(key=lasts, reverse=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from one_by_one import OneByOne
+    return OneByOne(config, log) if config.getoption("dist") == "load" else None
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

@@ -83,7 +83,7 @@ def make_token(aws, *words):
     """What packaging/cloud/token prints."""
     result = subprocess.run(
         ["/usr/bin/python3", os.path.join(FOLDER, "token"), *words, "--table", "tokens",
-         "--endpoint-url", aws.url], capture_output=True, text=True, timeout=60, check=False,
+         "--endpoint-url", aws.url], capture_output=True, text=True, timeout=90, check=False,
         env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1"))
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
@@ -112,7 +112,7 @@ def pasted(output, **other):
 def ask(api, method, query="", token=None, body=None, **headers):
     """(status, headers, the body as JSON)."""
     context = ssl.create_default_context(cafile=api.authority.cert)
-    connection = http.client.HTTPSConnection("127.0.0.1", api.port, timeout=60, context=context)
+    connection = http.client.HTTPSConnection("127.0.0.1", api.port, timeout=90, context=context)
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     if token:
         given["Authorization"] = "Bearer " + token
@@ -210,12 +210,13 @@ def test_the_lines_to_paste_are_right(tmp_path):
             path.write_text(f"[gateway]\nname = g\ndata_dir = {tmp_path}\nrun_dir = {tmp_path}\n"
                             + text, encoding="utf-8")
             result = subprocess.run([program("windrow"), "check", path], capture_output=True,
-                                    text=True, timeout=30, check=False)
+                                    text=True, timeout=90, check=False)
             assert result.returncode == 0, result.stdout + result.stderr
             shown += 1
     assert shown == 4
 
 
+@pytest.mark.lasts(17)
 # -- the way of the readings --
 
 def test_all_arrives_once_through_a_bad_line(tmp_path, aws, api):
@@ -297,7 +298,7 @@ def test_what_cannot_be_kept_in_time_is_not_accepted(aws, api):
         aws.tables.dice = lambda: True
     status, headers, reply = ask(api, "POST", token=token, body=batch(record(1, power=1)))
     assert status == 503 and headers["retry-after"] == "1" and "accepted" not in reply
-    aws.tables.dice = lambda: False
+    aws.tables.dice, api.limit_s["Ingest"] = lambda: False, 90
     # Half of the writes done, then the service is gone: an error, and the rest comes by a repeat.
     many = batch(*(record(seq, power=seq) for seq in range(1, 61)))
     asked = aws.tables.batch_write_item

@@ -15,7 +15,7 @@ mqtt = pytest.importorskip("paho.mqtt.client")
 
 from certificates import Authority
 from mosquitto import Broker, installed
-from process import wait_for
+from process import PATIENCE_S, wait_for
 from register_slave import Register
 from site_parts import Gateway, Simulator
 
@@ -58,7 +58,7 @@ class Operator:
                                ("sensors/+/status", mqtt.SubscribeOptions(qos=1)),
                                ("sensors/+/alerts", mqtt.SubscribeOptions(qos=1))])
         self.client.loop_start()
-        assert self.ready.wait(10)
+        assert self.ready.wait(PATIENCE_S)
 
     def send(self, payload, retain=False, **changes):
         """A command as bytes or text; or out of id, value and changes."""
@@ -104,17 +104,19 @@ def sanitized(gateway):
 
 
 def connected(gateway, operator):
-    """Started, and its subscription has reached the broker: it answers."""
+    """Started, and its subscription has reached the broker: it answers; all that was asked before
+    the last question is answered before it."""
     gateway.start()
     wait_for(lambda: gateway.get("/v1/status")["clock"]["synchronised"], 10, "the clock")
-    name = f"probe-{time.monotonic()}"
+    first, last = f"probe-{time.monotonic()}", f"last-probe-{time.monotonic()}"
 
     def answered():
-        operator.send({"id": name, "value": 1, "expires": 1})
-        return [1 for reply in operator.replies() if reply["id"] == name]
+        operator.send({"id": first, "value": 1, "expires": 1})
+        return [1 for reply in operator.replies() if reply["id"] == first]
 
     wait_for(answered, 20, "an answer to anything", 0.1)
-    time.sleep(0.3)  # the probes that are still on their way
+    operator.send({"id": last, "value": 1, "expires": 1})
+    operator.answers(last)
     operator.messages = [m for m in operator.messages if not m[0].endswith("/replies")]
 
 
@@ -249,7 +251,7 @@ def test_no_command_is_executed_twice(tmp_path):
         gateway.kill()
         gateway.start()
     impatient.stopping = True
-    impatient.thread.join(20)
+    impatient.thread.join(PATIENCE_S)
     gateway.stop()
     assert max(register.written.values()) == 1, "a command was executed twice"
     done = {number for number, outcome in impatient.outcomes.items() if outcome == "done"}

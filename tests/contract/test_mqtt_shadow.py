@@ -13,7 +13,7 @@ pytest.importorskip("paho.mqtt.client")
 
 from certificates import Authority
 from mosquitto import Broker, installed
-from process import wait_for
+from process import PATIENCE_S, wait_for
 from register_slave import Register
 from shadow_service import SIZE_MAX, ShadowService
 from site_parts import Gateway, Simulator
@@ -158,6 +158,7 @@ def test_old_desires_and_late_deltas_are_not_executed(tmp_path):
     assert gateway.process.log().count("write-intent:") == 2
 
 
+@pytest.mark.lasts(24)
 def test_conflicts_and_refusals_of_the_service(tmp_path):
     broker = Broker(tmp_path).start()
     service = ShadowService(broker, "gateway")
@@ -187,7 +188,7 @@ def test_conflicts_and_refusals_of_the_service(tmp_path):
     service.wait("online", "devices", "t01", "state")
     broker.stop()
     broker.start()
-    service.ready.wait(10)
+    assert service.ready.wait(PATIENCE_S)
     service.desire(t01__pitch_sp=5)
     service.wait(5, "points", "t01", "pitch_sp", limit_s=40)
     assert gateway.process.log().count("write-intent:") == 4
@@ -226,19 +227,20 @@ def test_reports_keep_their_interval(tmp_path):
     gateway, simulator = turbines(tmp_path, broker, 1, **dict(FULL, shadow_interval="3 s"))
     gateway.start()
     service.wait("online", "devices", "t01", "state")
-    time.sleep(4)  # nothing but counters moves
     before = len(service.updates)
-    assert before <= 3
+    time.sleep(4)  # nothing but counters moves
+    assert len(service.updates) <= before + 2
     simulator.stop()
     service.wait("lost", "devices", "t01", "state", limit_s=30)
     moments = [moment for moment, _ in service.updates]
-    assert all(b - a > 2.5 for a, b in zip(moments[1:], moments[2:])), moments
+    # They may be late here by what the machine has else to do.
+    assert all(b - a > 1.5 for a, b in zip(moments[1:], moments[2:])), moments
 
 
 def registers(folder, broker, register):
     gateway = Gateway(folder)
     gateway.set("device t01", driver="modbus-tcp", address=f"127.0.0.1:{register.port}",
-                poll="100 ms", timeout="2 s",
+                poll="100 ms", timeout="60 s",
                 point__setpoint="holding 10 uint16, scale 0.1, writable 0 6000")
     return uplink(gateway, broker, **FULL)
 
@@ -252,11 +254,11 @@ def test_nothing_desired_is_written_twice(tmp_path):
     gateway.start()
     service.wait("online", "devices", "t01", "state")
     for number in range(1, KILLS + 1):
-        register.delay_s = 1
+        register.answers.clear()
         service.desire(t01__setpoint=number)
         wait_for(lambda: register.written.get(number * 10), 10, "the register is written")
         gateway.kill()
-        register.delay_s = 0
+        register.answers.set()
         gateway.start()
         wait_outcome(service, "unknown", "unknown_outcome", "t01", "setpoint", str(number))
         service.send_delta()

@@ -121,8 +121,9 @@ def test_only_the_refused_record_is_dead(tmp_path, server):
     gateway = site(tmp_path, server, batch_records=50).start()
     gateway.wait_delivered(1, 30, "db")
     gateway.stop()
-    # seq 90 of t02 does not exist yet, nor would the database take it
-    server.sql("ALTER TABLE readings ADD CHECK (NOT (device = 't02' AND seq = 90))")
+    # One that is not there yet, nor would the database take it.
+    seq = int(server.sql("SELECT coalesce(max(seq), 0) FROM readings WHERE device = 't02'")) + 50
+    server.sql(f"ALTER TABLE readings ADD CHECK (NOT (device = 't02' AND seq = {seq}))")
     gateway.start()
     wait_for(lambda: gateway.uplink_state("db")["rejected"] > 0, 40,
              lambda: gateway.uplink_state("db"))

@@ -8,7 +8,7 @@ import pytest
 
 from fake_aws import FakeAws
 from influx_servers import InfluxDB
-from process import wait_for
+from process import PATIENCE_S, wait_for
 from receivers import credentials
 from site_parts import Gateway, UnixConnection
 
@@ -16,7 +16,7 @@ PUSHES = 7
 
 
 def push(gateway, reading):
-    connection = UnixConnection(gateway.path("run/windrow.sock"), 5)
+    connection = UnixConnection(gateway.path("run/windrow.sock"), PATIENCE_S)
     try:
         connection.request("POST", "/sensor", json.dumps(reading))
         return connection.getresponse().status

@@ -59,7 +59,7 @@ def sign_all(requests):
     lines = "".join(json.dumps(r) + "\n" for r in requests)
     program = os.path.join(os.environ["WINDROW_BUILD_DIR"], "tests", "sigv4_sign")
     out = subprocess.run([program], input=lines, text=True, capture_output=True, check=True,
-                         timeout=60).stdout.splitlines()
+                         timeout=90).stdout.splitlines()
     assert len(out) == len(requests)
     return [json.loads(line) for line in out]
 

@@ -16,7 +16,7 @@ def windrow(*words, cwd=None):
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("CREDENTIALS_DIRECTORY", "WINDROW_PROFILES")}
     return subprocess.run([WINDROW, *words], cwd=cwd, env=environment, capture_output=True,
-                          text=True, timeout=60, check=False)
+                          text=True, timeout=90, check=False)
 
 
 def read_cases():

@@ -13,7 +13,7 @@ def check(tmp_path, name, content):
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return subprocess.run([CHECKER, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([CHECKER, str(tmp_path)], capture_output=True, text=True, timeout=90)
 
 
 def function(lines):

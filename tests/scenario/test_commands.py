@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from process import free_ports, program, wait_for
+from process import PATIENCE_S, free_ports, program, wait_for
 from site_parts import DEMO_TURBINE, Gateway, Simulator, Sink
 
 POINTS = [key.split(".")[1] for key in DEMO_TURBINE if key.startswith("point.")]
@@ -94,7 +94,7 @@ def test_check(gateway, tmp_path):
     path = tmp_path / "broken.ini"
     path.write_text("[gateway]\nname = x\nlog_levle = info\n[device a]\ndriver = modbus-tcp\n")
     result = subprocess.run([program("windrow"), "check", path], capture_output=True, text=True,
-                            timeout=20)
+                            timeout=PATIENCE_S)
     assert result.returncode == 2
     assert f"{path}:3: [gateway] log_levle" in result.stdout + result.stderr
     assert "log_level" in result.stdout + result.stderr
@@ -106,14 +106,15 @@ def test_poll(gateway):
                    if name.startswith("device t"))
     port = address.split("{")[1].split("..")[0]
     result = subprocess.run([program("windrow"), "poll", f"127.0.0.1:{port}", "--unit", "1",
-                             "holding", "0", "7"], capture_output=True, text=True, timeout=20)
+                             "holding", "0", "7"], capture_output=True, text=True,
+                            timeout=PATIENCE_S)
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) >= 7
 
 
 def test_keys():
     result = subprocess.run([program("windrow"), "keys"], capture_output=True, text=True,
-                            timeout=20)
+                            timeout=PATIENCE_S)
     assert result.returncode == 0
     for word in ("commit_interval", "ca_file", "timeout", "modbus-tcp"):
         assert word in result.stdout
@@ -123,14 +124,14 @@ def test_keys():
                                      "history", "ledger", "simulate", "sink", "keys", "reload"])
 def test_help(command):
     result = subprocess.run([program("windrow"), command, "--help"], capture_output=True, text=True,
-                            timeout=20)
+                            timeout=PATIENCE_S)
     assert result.returncode == 0 and command in result.stdout
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["status", "--nonsense"], ["read"], []])
 def test_wrong_usage(words):
     result = subprocess.run([program("windrow"), *words], capture_output=True, text=True,
-                            timeout=20)
+                            timeout=PATIENCE_S)
     assert result.returncode == 2 and result.stderr
 
 

@@ -7,6 +7,8 @@ import os
 import random
 import time
 
+import pytest
+
 from served import assert_nothing_invented
 from site_parts import Gateway, Simulator, Sink
 
@@ -23,6 +25,7 @@ def stored_by_device(gateway):
     return {row["name"]: row["stored"] for row in json.loads(output)["devices"]}
 
 
+@pytest.mark.lasts(90)
 def test_kill_at_random_moments(tmp_path):
     seed = int(os.environ.get("WINDROW_SEED", random.randrange(2**32)))
     print(f"seed {seed}")

@@ -12,7 +12,7 @@ import pytest
 
 from certificates import Authority
 from endpoint import Endpoint
-from process import program, wait_for
+from process import PATIENCE_S, program, wait_for
 from site_parts import Gateway, Simulator
 
 KILLS = int(os.environ.get("WINDROW_DEAD_KILLS", "5"))
@@ -186,7 +186,7 @@ def test_kills_lose_nothing(tmp_path, cloud):
                                    stderr=subprocess.DEVNULL)
         time.sleep(dice.random() * 0.05)  # any moment will do
         gateway.kill()
-        command.wait(30)
+        command.wait(PATIENCE_S)
         ledger = adds_up(gateway)
         assert ledger["offered"] == total
         assert ledger["dead"] == dead(gateway)[1]["readings"]

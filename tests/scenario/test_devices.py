@@ -16,7 +16,7 @@ def assert_undisturbed(gateway, names, sink):
     first = names[0]
     wait_for(lambda: gateway.device(first)["polls"] >= before[first]["polls"] + OBSERVED_POLLS,
              4 * OBSERVED_POLLS * POLL_MS / 1000,
-             lambda: f"{OBSERVED_POLLS} polls of {first}: {gateway.device(first)}")
+             lambda: f"{OBSERVED_POLLS} polls of {first}: {gateway.device(first)}", strictly=True)
     after = {name: gateway.device(name) for name in names}
     for name in names:
         assert after[name]["failures"] == before[name]["failures"], after[name]
@@ -29,9 +29,13 @@ def assert_undisturbed(gateway, names, sink):
 def test_faulty_turbines(tmp_path):
     sink = Sink(tmp_path).start()
     simulator = Simulator(tmp_path, 8, "--fault", "dead:3,slow:5,illegal:7").start()
-    gateway = Gateway(tmp_path).turbines(simulator, f"{POLL_MS} ms", "80 ms").uplink(sink).start()
+    gateway = Gateway(tmp_path).uplink(sink)
+    for number in range(1, 9):  # only the faulty ones are not waited for
+        gateway.turbines(simulator, f"{POLL_MS} ms", "80 ms" if number in (3, 5, 7) else "3 s",
+                         number, number)
+    gateway.start()
     assert_undisturbed(gateway, ["t01", "t02", "t04", "t06", "t08"], sink)
-    assert gateway.device("t03")["state"] in ("failing", "dead")
+    wait_for(lambda: gateway.device("t03")["state"] in ("failing", "dead"), 10, "t03 is away")
     assert gateway.device("t03")["failures"] > 0
 
 
@@ -40,7 +44,7 @@ def test_hostile_device(tmp_path, mode):
     """No value of the hostile device is taken unless its reply was right in every field."""
     sink, hostile = Sink(tmp_path).start(), HostileDevice(mode)
     simulator = Simulator(tmp_path, 2).start()
-    gateway = Gateway(tmp_path).turbines(simulator, f"{POLL_MS} ms", "80 ms").uplink(sink)
+    gateway = Gateway(tmp_path).turbines(simulator, f"{POLL_MS} ms").uplink(sink)
     gateway.set("device hostile", driver="modbus-tcp", address=f"127.0.0.1:{hostile.port}", unit=1,
                 poll=f"{POLL_MS} ms", timeout="80 ms", point__a="holding 0 uint16",
                 point__b="holding 1 uint16")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from process import free_ports, program, wait_for
+from process import PATIENCE_S, free_ports, program, wait_for
 from site_parts import Gateway, Simulator, Sink
 
 KILLS = int(os.environ.get("WINDROW_EXPORT_KILLS", "12"))
@@ -209,7 +209,7 @@ def test_killed_at_any_moment(tmp_path, running):
             stderr=subprocess.DEVNULL)
         time.sleep(dice.random() * takes * 1.5)
         command.kill()
-        command.wait(10)
+        command.wait(PATIENCE_S)
         # A request that the daemon has taken is done to its end, without who asked.
         if running:
             assert gateway.get("/v1/status")

@@ -15,6 +15,7 @@ KILLS = int(os.environ.get("WINDROW_STORE_KILLS", "1000"))
 FILES = int(os.environ.get("WINDROW_DAMAGED_FILES", "1500"))
 
 
+@pytest.mark.lasts(50)
 def test_every_call_and_every_allocation_fails_once():
     summary = run("powercut_faults", "--stride", STRIDE)
     assert summary["bad"] == 0, summary
@@ -29,6 +30,7 @@ def test_calls_and_allocations_fail_in_every_life(seed):
     assert summary["bad"] == 0, summary
 
 
+@pytest.mark.lasts(20)
 def test_kill_at_random_moments_while_readers_settle():
     summary = run("powercut_kill", "--kills", KILLS)
     assert summary["bad"] == 0, summary
@@ -36,6 +38,7 @@ def test_kill_at_random_moments_while_readers_settle():
     assert summary["before_the_first_commit"] > 0  # creation was hit, too
 
 
+@pytest.mark.lasts(50)
 def test_a_damaged_file_is_set_aside_and_crashes_nothing():
     summary = run("powercut_damage", "--files", FILES)
     assert summary["crashed"] == summary["hung"] == summary["wrong"] == 0, summary

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from certificates import Authority
-from process import free_ports, wait_for
+from process import PATIENCE_S, free_ports, wait_for
 from site_parts import Gateway, UnixConnection
 
 KILLS = int(os.environ.get("WINDROW_PUSH_KILLS", "8"))
@@ -107,7 +107,7 @@ def test_pull_without_trust(tmp_path):
     gateway.stop()
 
 
-def push(gateway, reading, limit_s=5):
+def push(gateway, reading, limit_s=PATIENCE_S):
     connection = UnixConnection(gateway.path("run/windrow.sock"), limit_s)
     try:
         connection.request("POST", "/sensor", json.dumps(reading))
@@ -140,7 +140,7 @@ def test_push_answers_and_reloads(tmp_path):
     assert push(gateway, {"location": "mast", "count": 1, "wind": 8.42}) == (200, '{"accepted":1}')
     assert push(gateway, {"location": "mast", "gust": 1})[0] == 422
     endpoint = gateway.sections["api"]["listen"]
-    connection = http.client.HTTPConnection(endpoint, timeout=5)
+    connection = http.client.HTTPConnection(endpoint, timeout=PATIENCE_S)
     for token, expected in ((TOKEN, 200), ("x" * 32, 401)):
         connection.request("POST", "/sensor", json.dumps({"location": "mast", "count": 2}),
                            {"Authorization": f"Bearer {token}"})
@@ -184,7 +184,7 @@ class Sensors:
     def stop(self):
         self.stopping = True
         for thread in self.threads:
-            thread.join(20)
+            thread.join(PATIENCE_S)
 
 
 @pytest.mark.parametrize("kills", [KILLS])

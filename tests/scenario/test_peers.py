@@ -38,7 +38,7 @@ def latest(sink, device):
 
 def one_device(gateway, port, points, **keys):
     gateway.set("device one", driver="modbus-tcp", address=f"127.0.0.1:{port}", unit=1,
-                poll="200 ms", **keys)
+                poll="200 ms", timeout="5 s", **keys)
     gateway.set("device one", **{f"point.{name}": source for name, source, *_ in points})
     return gateway
 
@@ -90,9 +90,10 @@ def test_addresses_that_a_slave_refuses_are_split_off(tmp_path):
 
 def mbpoll(port, table, first, count):
     """The values that mbpoll reads; first is a wire address."""
-    result = subprocess.run(["mbpoll", "-q", "-1", "-m", "tcp", "-p", str(port), "-a", "1",
-                             "-t", table, "-r", str(first + 1), "-c", str(count), "127.0.0.1"],
-                            capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+    result = subprocess.run(["mbpoll", "-q", "-1", "-o", "10", "-m", "tcp", "-p", str(port),
+                             "-a", "1", "-t", table, "-r", str(first + 1), "-c", str(count),
+                             "127.0.0.1"],
+                            capture_output=True, text=True, timeout=90, stdin=subprocess.DEVNULL)
     assert result.returncode == 0, result.stdout + result.stderr
     return [int(value) for value in re.findall(r"^\[\d+\]:\s+(-?\d+)", result.stdout, re.M)]
 

@@ -14,15 +14,16 @@ import process
 
 EXT4_IMAGES = int(os.environ.get("WINDROW_EXT4_IMAGES", "300"))
 IMAGES = int(os.environ.get("WINDROW_POWERCUT_IMAGES", "50000"))
-LIMIT_S = 1500
+LIMIT_S = 2200
 SKIPPED = 77
 BUGS = ("nosync", "nometasync", "acknowledge_before_commit")
 
 
 def run(program, *options, limit_s=LIMIT_S):
-    """The JSON summary, which is the program's last line."""
-    done = subprocess.run([process.program(program), *map(str, options)], capture_output=True,
-                          text=True, timeout=limit_s, check=False)
+    """The JSON summary, which is the program's last line. It only reckons: what others, who have to
+    be in time, leave of the processors is enough for it."""
+    done = subprocess.run(["nice", "-n", "19", process.program(program), *map(str, options)],
+                          capture_output=True, text=True, timeout=limit_s, check=False)
     print(done.stderr[-4000:], done.stdout[-4000:])
     if done.returncode == SKIPPED:
         pytest.skip(json.loads(done.stdout)["skipped"])
@@ -30,6 +31,7 @@ def run(program, *options, limit_s=LIMIT_S):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.lasts(180)
 def test_no_power_cut_loses_what_was_acknowledged(tmp_path):
     summary = run("powercut_cuts", "--images", IMAGES, "--keep", tmp_path)
     assert summary["store"]["bad"] == 0, summary["store"]
@@ -41,6 +43,7 @@ def test_no_power_cut_loses_what_was_acknowledged(tmp_path):
     assert summary["good"]
 
 
+@pytest.mark.lasts(20)
 def test_no_power_cut_of_a_whole_ext4_disk_loses_what_was_acknowledged(tmp_path):
     summary = run("powercut_ext4", "--images", EXT4_IMAGES, "--keep", tmp_path)
     assert summary["store"]["bad"] == 0, summary["store"]

@@ -176,7 +176,7 @@ def site(tmp_path_factory):
     sink, gateway = Sink(folder).start(), Gateway(folder)
     for unit, profile in enumerate(DEVICES, 1):
         gateway.set(f"device {profile}", driver="modbus-tcp", address=f"127.0.0.1:{port}",
-                    unit=unit, profile=profile, poll="300 ms", timeout="2 s")
+                    unit=unit, profile=profile, poll="300 ms", timeout="10 s")
     gateway.uplink(sink).start()
     yield gateway, sink
     gateway.stop()
@@ -196,7 +196,8 @@ def test_profile(site, profile):
             assert values[point] is None, point
         else:
             assert float(values[point]) == pytest.approx(value, rel=1e-12), point
-    assert gateway.device(profile)["state"] == "good"
+    wait_for(lambda: gateway.device(profile)["state"] == "good", 20,
+             lambda: str(gateway.device(profile)))
 
 
 def test_read_now_shows_the_registers_behind_a_scaled_value(site):

@@ -69,8 +69,9 @@ def test_device_that_comes_back_keeps_its_seq(site):
     gateway.reload()
     wait_for(lambda: sink.query("SELECT 1 FROM readings WHERE device = 't02' AND seq > ?",
                                 last + 5), 10, "t02 goes on")
-    assert sink.query("SELECT count(DISTINCT seq), max(seq) FROM readings WHERE device = 't02'"
-                      " AND seq <= ?", last + 5)[0] == (last + 5, last + 5)
+    wait_for(lambda: sink.query("SELECT count(DISTINCT seq), max(seq) FROM readings WHERE"
+                                " device = 't02' AND seq <= ?", last + 5)[0]
+             == (last + 5, last + 5), 10, "without a gap")
     assert sink.count("conflicts") == 0
 
 

@@ -20,10 +20,11 @@ def rounded(cell):
 def profile():
     """The profile that the simulator prints for the file, as keys of a section."""
     output = subprocess.run([program("windrow"), "simulate", "--replay", WEEK, "--print-profile"],
-                            capture_output=True, text=True, timeout=20, check=True).stdout
+                            capture_output=True, text=True, timeout=90, check=True).stdout
     return dict(line.split(" = ", 1) for line in output.splitlines() if " = " in line)
 
 
+@pytest.mark.lasts(22)
 @pytest.mark.skipif(not os.path.exists(WEEK), reason="no reference data beside the checkout")
 def test_week_arrives_value_for_value(tmp_path):
     with open(WEEK, newline="", encoding="utf-8") as file:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from process import Process, free_ports, program, wait_for
+from process import PATIENCE_S, Process, free_ports, program, wait_for
 from site_parts import Gateway, Sink
 from test_peers import PYMODBUS_POINTS, SUPPORT, latest
 
@@ -38,9 +38,10 @@ def libmodbus(folder, line, unit):
     return slave
 
 
-def poll(line, unit, *words):
+def poll(line, unit, timeout_ms, *words):
     return subprocess.run([program("windrow"), "poll", f"{line.ours}:19200E1", "--unit", str(unit),
-                           "--timeout", "200", *words], capture_output=True, text=True, timeout=10)
+                           "--timeout", str(timeout_ms), *words], capture_output=True, text=True,
+                          timeout=PATIENCE_S)
 
 
 def wait_open(slave, line):
@@ -57,7 +58,7 @@ def bus(gateway, line, **keys):
 
 def device(gateway, name, unit, points, **keys):
     gateway.set(f"device {name}", driver="modbus-rtu", bus="b1", unit=unit, poll="250 ms",
-                timeout="300 ms", **keys)
+                timeout="2 s", **keys)
     gateway.set(f"device {name}", **{f"point.{name}": source for name, source, *_ in points})
     return gateway
 
@@ -88,7 +89,7 @@ def test_pymodbus_behind_a_serial_server(tmp_path):
     gateway = Gateway(tmp_path)
     for name, unit in (("one", 1), ("two", 2)):
         gateway.set(f"device {name}", driver="modbus-rtu-tcp", address=f"127.0.0.1:{port}",
-                    unit=unit, poll="200 ms")
+                    unit=unit, poll="200 ms", timeout="5 s")
         gateway.set(f"device {name}", **{f"point.{point}": source
                                          for point, source, _ in PYMODBUS_POINTS})
     gateway.uplink(sink).start()
@@ -98,7 +99,7 @@ def test_pymodbus_behind_a_serial_server(tmp_path):
         assert_arrived(sink, name, PYMODBUS_POINTS)
         assert gateway.device(name)["failures"] == 0
     poll = subprocess.run([program("windrow"), "poll", f"127.0.0.1:{port}", "--rtu", "--unit", "2",
-                           "holding", "0", "2"], capture_output=True, text=True, timeout=10)
+                           "holding", "0", "2"], capture_output=True, text=True, timeout=PATIENCE_S)
     assert poll.returncode == 0 and "0xfffe" in poll.stdout, poll.stderr
 
 
@@ -150,7 +151,7 @@ def test_the_bus_in_words(tmp_path):
         device(gateway, f"unit{unit}", unit, [(f"p{n}", f"holding {n} uint16") for n in range(60)])
     gateway.write()
     check = subprocess.run([program("windrow"), "check", "--plan", gateway.config_path],
-                           capture_output=True, text=True, timeout=10)
+                           capture_output=True, text=True, timeout=PATIENCE_S)
     assert check.returncode == 0, check.stdout + check.stderr
     assert "bus b1:" in check.stdout and "8 devices" in check.stdout
     assert "impossible" in check.stdout and "warning" in check.stdout
@@ -181,12 +182,12 @@ def test_doubtful_ports_are_told(tmp_path):
 def test_mbpoll_and_windrow_poll_agree(tmp_path):
     line = Line(str(tmp_path)).plug()
     libmodbus(tmp_path, line, 3)
-    ours = poll(line, 3, "holding", "10", "3")
+    ours = poll(line, 3, 10000, "holding", "10", "3")
     assert ours.returncode == 0, ours.stderr
-    theirs = subprocess.run(["mbpoll", "-m", "rtu", "-b", "19200", "-P", "even", "-a", "3",
-                             "-r", "11", "-c", "3", "-1", line.ours], capture_output=True,
-                            text=True, timeout=10)
+    theirs = subprocess.run(["mbpoll", "-o", "10", "-m", "rtu", "-b", "19200", "-P", "even",
+                             "-a", "3", "-r", "11", "-c", "3", "-1", line.ours],
+                            capture_output=True, text=True, timeout=PATIENCE_S)
     for value in (110, 111, 112):
         assert str(value) in ours.stdout and str(value) in theirs.stdout, theirs.stderr
-    silent = poll(line, 4, "holding", "10", "3")
+    silent = poll(line, 4, 200, "holding", "10", "3")
     assert silent.returncode == 1 and "no answer within 200 ms" in silent.stderr

@@ -67,7 +67,7 @@ def test_time_stamps_are_of_now(site):
     sink.wait_readings(100)
     ages = sink.query("SELECT min(strftime('%s','now') - time_ms / 1000),"
                       " max(strftime('%s','now') - time_ms / 1000) FROM readings")[0]
-    assert -2 <= ages[0] and ages[1] <= 30
+    assert -2 <= ages[0] and ages[1] <= 120
 
 
 def test_served_values_arrive(site):

@@ -15,7 +15,7 @@ from process import wait_for
 from served import assert_delivered, held_scans, served_scans
 from site_parts import Gateway, Simulator, Sink
 
-NEAR_MS = 1000  # how far a time may be from when the value was served
+NEAR_MS = 5000  # how far a time may be from when the value was served: a machine may stall
 
 
 class Site:
@@ -251,12 +251,13 @@ def test_step_across_a_window(tmp_path):
 
 def test_never_synchronised(tmp_path):
     """Two hours wrong for ever: everything arrives after clock_wait, and says so."""
-    site = Site(tmp_path, clock_wait="2 s", offset_s=-7200).start()
+    site = Site(tmp_path, clock_wait="2 s", offset_s=-7200)
     begun = time.monotonic()
+    site.start()
     site.sink.wait_readings(10)
-    assert time.monotonic() - begun >= 1.0
+    assert time.monotonic() - begun >= 2
     site.wait_read(400)
-    assert site.sink.count() < site.gateway.ledger()["stored"]
+    wait_for(lambda: site.sink.count() < site.gateway.ledger()["stored"], 20, "some still wait")
     site.finish()
     times = site.times()
     assert all(doubt for _, _, doubt in times)
@@ -276,6 +277,7 @@ def test_synchronised_after_some_went_out_uncertain(tmp_path):
     assert sum(1 for _, _, doubt in times if not doubt) > 20
 
 
+@pytest.mark.lasts(20)
 def test_restart_within_the_boot(tmp_path):
     """In 1970, killed and started again twice, then synchronised: nothing is off."""
     site = Site(tmp_path)
@@ -293,6 +295,7 @@ def test_restart_within_the_boot(tmp_path):
     all_right(site.times(stops=3))
 
 
+@pytest.mark.lasts(20)
 def test_two_boots_in_1970_then_one_is_synchronised(tmp_path, now_ms):
     """The first two never learn the time; they lie before the third, in order, and uncertain."""
     site = Site(tmp_path)

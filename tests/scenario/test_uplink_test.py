@@ -255,7 +255,7 @@ def inside(site, resolver, *words, network=True):
     result = subprocess.run(
         ["unshare", kinds, "sh", "-c", f"mount --bind {path} /etc/resolv.conf && exec \"$@\"", "sh",
          program("windrow"), "uplink", "-c", site.gateway.config_path, "test", "cloud", "--json",
-         *words], capture_output=True, text=True, timeout=30, check=False)
+         *words], capture_output=True, text=True, timeout=90, check=False)
     answer = json.loads(result.stdout)
     return result.returncode, {step["step"]: step for step in answer["steps"]}
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from process import wait_for
+from process import PATIENCE_S, wait_for
 from register_slave import Register
 from site_parts import Gateway
 
@@ -74,7 +74,7 @@ class Operator:
 
     def stop(self):
         self.stopping = True
-        self.thread.join(20)
+        self.thread.join(PATIENCE_S)
 
 
 @pytest.mark.parametrize("kills", [KILLS])

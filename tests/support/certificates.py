@@ -48,7 +48,7 @@ class Authority:
 
     def run(self, *words):
         result = subprocess.run(["openssl", *words], cwd=self.folder, capture_output=True,
-                                text=True, stdin=subprocess.DEVNULL, timeout=60)
+                                text=True, stdin=subprocess.DEVNULL, timeout=90)
         assert result.returncode == 0, f"openssl {' '.join(words)}: {result.stderr}"
 
     def new_key(self, name):

@@ -55,13 +55,13 @@ class Chaos:
                     self.cuts += 1
                     reset(one)
                 else:
-                    with socket.create_connection(("127.0.0.1", self.to_port), 5) as other:
+                    with socket.create_connection(("127.0.0.1", self.to_port), 30) as other:
                         self.forward(one, other)
         except OSError:
             self.cuts += 1
 
     def answer(self, one):
-        one.settimeout(5)
+        one.settimeout(30)
         one.recv(65536)
         choice = self.roll(0, len(ERRORS))
         one.sendall(PORTAL if choice == len(ERRORS) else

@@ -100,7 +100,7 @@ class Proxy:
 
     def stop(self):
         os.close(self.woken)
-        self.thread.join(5)
+        self.thread.join(90)
         for one in [self.front, *self.clients]:
             one.close()
         os.close(self.wake)

@@ -78,5 +78,5 @@ class LastingAuthority(Authority):
         environment = dict(os.environ, LD_PRELOAD=faketime_library(),
                            FAKETIME="1970-01-01 12:00:00", TZ="UTC")
         result = subprocess.run(["openssl", *days], cwd=self.folder, capture_output=True, text=True,
-                                stdin=subprocess.DEVNULL, timeout=60, env=environment)
+                                stdin=subprocess.DEVNULL, timeout=90, env=environment)
         assert result.returncode == 0, f"openssl {' '.join(days)}: {result.stderr}"

@@ -116,5 +116,5 @@ def unpack(key, body):
         return zlib.decompress(body, 31)
     if key.endswith(".zst"):
         return subprocess.run(["zstd", "-dc"], input=body, capture_output=True, check=True,
-                              timeout=20).stdout
+                              timeout=90).stdout
     return body

@@ -5,7 +5,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from process import Process, free_ports, wait_for
+from process import PATIENCE_S, Process, free_ports, wait_for
 
 
 class Server:
@@ -32,7 +32,8 @@ class Server:
 
     def ask(self, path, body=None, **parameters):
         query = "?" + urllib.parse.urlencode(parameters) if parameters else ""
-        with urllib.request.urlopen(self.url + path + query, data=body, timeout=20) as reply:
+        with urllib.request.urlopen(self.url + path + query, data=body,
+                                    timeout=PATIENCE_S) as reply:
             return reply.read().decode()
 
 

@@ -6,6 +6,7 @@ import threading
 import urllib.parse
 
 from endpoint import Endpoint
+from process import free_ports
 
 PAYLOAD_MAX, TOPIC_MAX, SLASHES_MAX = 128 * 1024, 256, 7
 
@@ -19,7 +20,7 @@ class IotCore:
         self.cert, self.key = authority.issue("iot", "IP:127.0.0.1,DNS:localhost")
         self.published, self.script, self.forbidden, self.traces = [], [], (), 0
         self.protocols = set()
-        self.endpoint = self.serve(0)
+        self.endpoint = self.serve(free_ports())  # restart() comes back to it
 
     def serve(self, port):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 
-from process import Process, free_ports, wait_for
+from process import PATIENCE_S, Process, free_ports, wait_for
 
 BIN = (sorted(glob.glob("/usr/lib/postgresql/*/bin")) or [""])[-1]
 
@@ -39,7 +39,8 @@ class Postgres:
 
     def call(self, name, *words):
         result = subprocess.run([*self.drop, os.path.join(BIN, name), *words], check=False,
-                                capture_output=True, text=True, timeout=120, cwd=self.folder)
+                                capture_output=True, text=True, timeout=2 * PATIENCE_S,
+                                cwd=self.folder)
         assert result.returncode == 0, f"{name}: {result.stdout}{result.stderr}"
 
     def use_tls(self, authority):
@@ -66,7 +67,8 @@ class Postgres:
         result = subprocess.run(
             [os.path.join(BIN, "psql"), "-h", self.folder, "-p", str(self.port), "-U", "admin",
              "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql],
-            check=False, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+            check=False, capture_output=True, text=True, timeout=PATIENCE_S,
+            stdin=subprocess.DEVNULL)
         self.errors = result.stderr
         return result.stdout.strip() if result.returncode == 0 else None
 

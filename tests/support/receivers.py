@@ -15,6 +15,7 @@ from influx_servers import InfluxDB, VictoriaMetrics
 from iot_core import IotCore
 from kafka import Cluster, Front, records as kafka_records
 from postgres import Postgres
+from process import free_ports
 from site_parts import Sink
 from written_files import identities, tear
 
@@ -174,7 +175,7 @@ class AwsSide(Receiver):
         self.folder, self.aws, self.port = folder, None, 0
 
     def start(self):
-        self.aws = self.service(seed=SEED)
+        self.aws = self.service(seed=SEED, port=free_ports())  # it comes back to the same one
         self.aws.wild = True
         self.aws.refuse = self.refuse
         self.port = self.aws.port

@@ -10,6 +10,8 @@ class Register:
 
     def __init__(self):
         self.registers, self.written, self.delay_s = [0] * 100, {}, 0.0
+        self.answers = threading.Event()  # cleared: a write is done, and its reply is held back
+        self.answers.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -48,4 +50,5 @@ class Register:
         self.written[count] = self.written.get(count, 0) + 1
         self.registers[first] = count
         time.sleep(self.delay_s)
+        self.answers.wait()
         return pdu

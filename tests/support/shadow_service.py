@@ -10,7 +10,7 @@ import time
 
 import paho.mqtt.client as mqtt
 
-from process import wait_for
+from process import PATIENCE_S, wait_for
 
 SIZE_MAX, TOKEN_MAX, DEPTH_MAX = 8192, 64, 6
 
@@ -71,7 +71,7 @@ class ShadowService:
         self.client.reconnect_delay_set(1, 1)
         self.client.connect("127.0.0.1", broker.plain)
         self.client.loop_start()
-        assert self.ready.wait(10)
+        assert self.ready.wait(PATIENCE_S)
 
     def on_connect(self, *_):
         self.client.subscribe([(f"{self.prefix}/update", 1), (f"{self.prefix}/get", 1)])

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 
 from certificates import Authority
-from process import Process, free_ports, program, wait_for
+from process import PATIENCE_S, Process, free_ports, program, wait_for
 
 # The register map of the shipped profile demo-turbine, as interface.md gives it.
 DEMO_TURBINE = {
@@ -68,7 +68,7 @@ class Gateway:
         into.update({key.replace("__", "."): str(value) for key, value in keys.items()})
         return self
 
-    def turbines(self, simulator, poll="200 ms", timeout="500 ms", first=1, last=None,
+    def turbines(self, simulator, poll="200 ms", timeout="3 s", first=1, last=None,
                  profile="demo-turbine", **keys):
         """The devices t01... that read the simulator's turbines."""
         last = last or simulator.turbines
@@ -114,7 +114,7 @@ class Gateway:
     def kill(self):
         self.process.kill()
 
-    def request(self, method, path, body=None, limit_s=10):
+    def request(self, method, path, body=None, limit_s=PATIENCE_S):
         connection = UnixConnection(self.path("run/windrow.sock"), limit_s)
         try:
             connection.request(method, path, body)
@@ -128,7 +128,7 @@ class Gateway:
         assert status == 200, f"{path}: {status} {body}"
         return json.loads(body)
 
-    def cli(self, *words, limit_s=30):
+    def cli(self, *words, limit_s=PATIENCE_S):
         """`windrow WORDS -c FILE`: (exit status, output, errors)."""
         result = subprocess.run([program("windrow"), words[0], "-c", self.config_path,
                                  *[str(word) for word in words[1:]]], capture_output=True,
@@ -176,10 +176,15 @@ class Gateway:
         assert status == 0, f"reload: {output}{errors}"
 
     def drain(self, limit_s=30):
-        """Waits until nothing waits; returns the ledger then."""
+        """Waits until nothing waits for any uplink; returns the ledger then. Nothing waits for one
+        that a reload has not started again yet, either."""
+        wanted = {name.split(" ", 1)[1] for name in self.sections if name.startswith("uplink ")}
+
         def empty():
-            ledger = self.ledger()
-            return ledger if ledger["waiting"] == 0 else None
+            status = self.get("/v1/status")
+            there = {uplink["name"] for uplink in status["uplinks"]}
+            return status["ledger"] if status["ledger"]["waiting"] == 0 and wanted <= there \
+                else None
 
         return wait_for(empty, limit_s, lambda: f"nothing waits: {self.get('/v1/status')}")
 
@@ -227,7 +232,7 @@ class Sink:
         self.process.stop()
 
     def query(self, sql, *values):
-        connection = sqlite3.connect(f"file:{self.db}?mode=ro", uri=True, timeout=20)
+        connection = sqlite3.connect(f"file:{self.db}?mode=ro", uri=True, timeout=PATIENCE_S)
         try:
             return connection.execute(sql, values).fetchall()
         finally:

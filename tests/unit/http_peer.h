@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-enum { PEER_LIMIT_MS = 10000 };
+enum { PEER_LIMIT_MS = 60000 };
 
 static inline int peer_unix(const char *path)
 {

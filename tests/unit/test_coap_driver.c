@@ -16,7 +16,7 @@
 #include <cmocka.h>
 /* clang-format on */
 
-enum { ROUNDS_MAX = 1600 };
+enum { ROUNDS_MAX = 12000 };
 
 struct request {
     bool any, observes;
@@ -511,7 +511,7 @@ static void read_now(void **state)
     f->config.poll_ms = 60000;
     start(f, COAP_MODE_GET);
     for (size_t i = 0; i < ARRAY_SIZE(questions); i++) {
-        questions[i].request = (struct driver_request){.deadline_ms = clock_mono_ms() + 3000,
+        questions[i].request = (struct driver_request){.deadline_ms = clock_mono_ms() + 60000,
                                                        .points = &point,
                                                        .point_count = 1,
                                                        .done = on_done};

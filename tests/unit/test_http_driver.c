@@ -19,7 +19,7 @@
 #include <cmocka.h>
 /* clang-format on */
 
-enum { POINTS_MAX = 8, LIMIT_MS = 5000 };
+enum { POINTS_MAX = 8, LIMIT_MS = 60000 };
 
 struct rig {
     struct device device; /* first */

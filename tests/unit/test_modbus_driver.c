@@ -456,7 +456,7 @@ static void test_read_now_shows_every_decoding(void **state)
     rig->config.poll_ms = 60000;
     start(f, rig);
     const size_t wanted[] = {2, 0};
-    struct driver_request request = {.deadline_ms = clock_mono_ms() + 2000,
+    struct driver_request request = {.deadline_ms = clock_mono_ms() + 60000,
                                      .points = wanted,
                                      .point_count = 2,
                                      .done = on_answer};

@@ -20,7 +20,7 @@
 /* 2026-01-31T10:00:00Z */
 #define TEN ((int64_t)1769853600000)
 
-enum { DEVICES = 3, WAIT_MS = 20000 };
+enum { DEVICES = 3, WAIT_MS = 60000 };
 
 static const char *const all_points[] = {"*"};
 static const struct config_gateway gateway = {.name = "gw", .clock = CONFIG_CLOCK_TRUSTED};

@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 
-enum { DEVICES = 4, SEQS_MAX = 3000, LIMIT_MS = 8000 };
+enum { DEVICES = 4, SEQS_MAX = 3000, LIMIT_MS = 60000 };
 
 /* What arrived, and the script of the peer. Guarded by lock. */
 struct site {

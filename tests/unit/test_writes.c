@@ -26,7 +26,7 @@
 #include <cmocka.h>
 /* clang-format on */
 
-enum { LIMIT_MS = 10000, CUTS_DEFAULT = 42, CUTS_MAX = 100000, ANSWERS_MAX = 32 };
+enum { LIMIT_MS = 60000, CUTS_DEFAULT = 42, CUTS_MAX = 100000, ANSWERS_MAX = 32 };
 
 /* Where the process is cut off. */
 enum cut {
