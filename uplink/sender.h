@@ -5,6 +5,7 @@
  * in flight undelivered; it will be sent again (at least once, known by identity). */
 #pragma once
 
+#include "uplink/beside.h"
 #include "uplink/uplink.h"
 
 struct sender;
@@ -33,5 +34,6 @@ struct sender_status {
     int64_t retry_in_ms;       /* until the next attempt, 0: now */
     char last_error[200];      /* in words, "" when none since the last success */
     char warning[200];         /* what works still, but not for long; "" when all is well */
+    struct uplink_beside beside;
 };
 void sender_status(struct sender *sender, struct sender_status *ret_status);

@@ -68,6 +68,10 @@ void sender_publish(struct sender *s, int64_t now_ms)
     }
     estimate(s, waiting, now_ms);
     warn(s);
+    struct uplink_beside beside = {.commands = NULL};
+    if (s->type->transport->beside != NULL) {
+        s->type->transport->beside(s->transport, &beside);
+    }
     bool sending = sender_flights_in(s, FLIGHT_SENDING) > 0;
     bool open = pace_circuit_open(&s->pace);
     pthread_mutex_lock(&s->lock);
@@ -77,6 +81,7 @@ void sender_publish(struct sender *s, int64_t now_ms)
                                    : SENDER_IDLE;
     s->status.waiting = waiting;
     s->status.backlog_eta_s = s->eta_s;
+    s->status.beside = beside;
     s->status.bytes_sent = s->type->transport->bytes_sent(s->transport);
     s->oldest_ms = s->backlog.oldest_ms;
     s->retry_at_ms = s->pace.quiet_until_ms;

@@ -78,6 +78,27 @@ static void write_store(struct json_out *out, struct store *store)
     json_out_close(out, '}');
 }
 
+static void write_beside(struct json_out *out, const struct uplink_beside *beside)
+{
+    if (beside->commands != NULL) {
+        json_out_open(out, "commands", '{');
+        json_out_text(out, "state", beside->commands);
+        json_out_uint(out, "taken", beside->taken);
+        json_out_uint(out, "done", beside->done);
+        json_out_uint(out, "refused", beside->refused);
+        json_out_close(out, '}');
+    }
+    if (beside->shadow != NULL) {
+        json_out_open(out, "shadow", '{');
+        json_out_text(out, "state", beside->shadow);
+        json_out_int(out, "version", beside->shadow_version);
+        json_out_time(out, "last_report", beside->reported_ms);
+        json_out_uint(out, "desired", beside->desired);
+        json_out_uint(out, "done", beside->desired_done);
+        json_out_close(out, '}');
+    }
+}
+
 static void write_uplinks(struct json_out *out, const struct roster *roster)
 {
     json_out_open(out, "uplinks", '[');
@@ -100,6 +121,7 @@ static void write_uplinks(struct json_out *out, const struct roster *roster)
         json_out_uint(out, "requests", s->requests);
         json_out_uint(out, "failures", s->failures);
         json_out_uint(out, "bytes_sent", s->bytes_sent);
+        write_beside(out, &s->beside);
         json_out_close(out, '}');
     }
     json_out_close(out, ']');

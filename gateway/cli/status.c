@@ -178,6 +178,25 @@ static void show_store(const json_t *answer)
     }
 }
 
+/* Commands and the shadow, where the uplink has them. */
+static void show_beside(const json_t *uplink, int64_t now_ms)
+{
+    const json_t *orders = json_object_get(uplink, "commands");
+    const json_t *shadow = json_object_get(uplink, "shadow");
+    if (orders != NULL) {
+        printf("%10scommands %s: %lld taken, %lld done, %lld refused or failed\n", "",
+               answer_text(orders, "state"), (long long)answer_int(orders, "taken"),
+               (long long)answer_int(orders, "done"), (long long)answer_int(orders, "refused"));
+    }
+    if (shadow != NULL) {
+        auto_buffer struct buffer b = {0};
+        text_age(&b, now_ms, answer_time(shadow, "last_report"));
+        printf("%10sshadow %s: last report %s, %lld values desired, %lld done\n", "",
+               answer_text(shadow, "state"), buffer_text(&b),
+               (long long)answer_int(shadow, "desired"), (long long)answer_int(shadow, "done"));
+    }
+}
+
 static void show_uplink(const json_t *uplink, int64_t now_ms)
 {
     auto_buffer struct buffer b = {0};
@@ -197,6 +216,7 @@ static void show_uplink(const json_t *uplink, int64_t now_ms)
     }
     printf("%s (%s) %s%s%s: %s\n", answer_text(uplink, "name"), answer_text(uplink, "type"),
            tone_code(tone_of(state)), state, tone_code(TONE_PLAIN), buffer_text(&b));
+    show_beside(uplink, now_ms);
     buffer_clear(&b);
     text_clean(&b, answer_text(uplink, "warning"));
     if (b.len > 0) {

@@ -3,6 +3,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/pipeline/durable.h"
+#include "gateway/pipeline/presence.h"
 #include "gateway/pipeline/salvage.h"
 #include "gateway/pipeline/state.h"
 #include "gateway/store/store.h"
@@ -335,6 +336,7 @@ void pipeline_turn(struct pipeline *p)
     drain(p);
     if (clock_mono_ms() >= p->commit_due_ms) {
         pipeline_snapshot(p);
+        presence_look(p);
         pipeline_salvage_step(p);
         pipeline_commit(p);
     }

@@ -34,6 +34,7 @@ struct track {
     uint16_t *ids;              /* the store's id of each configured point */
     uint16_t event_ids[2];      /* of "event" and "text" */
     bool event_ids_known;
+    int64_t failing_since_ms, lost_since_ms; /* monotonic; UTC, -1: not known. presence.c */
     struct thin *thin;
     struct window **windows;
     size_t window_count;
@@ -91,7 +92,6 @@ enum { PIPELINE_NOTE_SIZE = 160 };
 void pipeline_note_name(const struct config_aggregate *aggregate, char name[PIPELINE_NOTE_SIZE]);
 /* Notes how far windows are closed, and holds the raw scans that open ones need. */
 void tracks_note(struct pipeline *p, int64_t now_ms);
-
 /* Closes all open windows where the clock stands, before it is moved; and opens them anew after. */
 void tracks_cut(struct pipeline *p, int64_t now_ms);
 void tracks_reopen(struct pipeline *p, int64_t now_ms);

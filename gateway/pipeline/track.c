@@ -35,6 +35,7 @@ int track_make(struct pipeline *p, uint32_t id, struct track **ret_track)
         return -ENOMEM;
     }
     track->id = id;
+    track->lost_since_ms = -1;
     for (enum stream s = 0; s < STREAM_COUNT; s++) {
         track->seq[s] = store_last_seq(p->store, s, id);
     }

@@ -152,6 +152,13 @@ def test_commands_are_checked_executed_and_answered(tmp_path):
     assert operator.answers("")[0]["error"]["code"] == "incomplete"
     operator.send({"id": "kept", "value": 1}, retain=True)
     assert operator.refusal("kept") == "retained"
+
+    def all_counted():
+        told = gateway.uplink_state("mq")["commands"]
+        return told["done"] >= 2 and told["refused"] >= 15 and told["state"] == "ready" and \
+            told["taken"] == told["done"] + told["refused"]
+    wait_for(all_counted, 10, lambda: gateway.uplink_state("mq"))
+    assert "commands ready: " in gateway.cli("status")[1]
     gateway.stop()
     connected(gateway, operator)  # and does not hear the one that the broker keeps
     operator.send({"id": "a", "value": 2.5})
@@ -261,8 +268,12 @@ def test_no_command_is_executed_twice(tmp_path):
 def test_states_of_devices(tmp_path):
     broker = Broker(tmp_path).start()
     operator = Operator(broker)
-    gateway, simulator = turbines(tmp_path, broker)
+    gateway, simulator = turbines(tmp_path, broker, send="raw events")
     gateway.start()
+
+    def alerts(name):
+        return [json.loads(text)["readings"]["event"] for topic, text, _ in operator.messages
+                if topic == f"sensors/{name}/alerts"]
     for name in ("t01", "t02"):
         operator.wait_state(name, "online")
     simulator.stop()
@@ -273,6 +284,8 @@ def test_states_of_devices(tmp_path):
     assert all(retained for topic, _, retained in late.messages if topic.endswith("/status"))
     simulator.start()
     operator.wait_state("t01", "online", 40)
+    wait_for(lambda: alerts("t01") == ["device-lost", "device-returned"], 20,
+             lambda: alerts("t01"))
     first = next(name for name in gateway.sections if name.startswith("device "))
     gateway.turbines(simulator, poll="100 ms", first=1, last=1, point__pitch_sp=WRITABLE)
     del gateway.sections[first]

@@ -81,6 +81,10 @@ def test_a_desired_value_is_written_and_reported(tmp_path, name):
     time.sleep(1)
     assert value(gateway) == 1
     assert gateway.process.log().count("write-intent:") == 4
+    told = wait_for(lambda: (one := gateway.uplink_state("mq")["shadow"])["done"] == 3 and one, 10,
+                    lambda: gateway.uplink_state("mq"))
+    assert told["state"] == "followed" and told["version"] > 3 and told["last_report"]
+    assert "shadow followed: last report " in gateway.cli("status")[1]
 
 
 def test_what_is_refused_is_said_once(tmp_path):

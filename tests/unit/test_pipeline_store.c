@@ -229,6 +229,63 @@ static int wait_for(struct answer *answer)
     return answer->error;
 }
 
+struct events {
+    struct site *site;
+    uint64_t seq;  /* nothing is kept for anybody: the first ones may be gone */
+    char last[64]; /* "kind: text" of the last one */
+};
+
+static int see_event(void *user, const struct scan *scan)
+{
+    struct events *events = user;
+    events->seq = scan->seq;
+    snprintf(events->last, sizeof events->last, "%.*s: %.*s", (int)scan->readings[0].text.len,
+             scan_text(scan, &scan->readings[0]), (int)scan->readings[1].text.len,
+             scan_text(scan, &scan->readings[1]));
+    return 0;
+}
+
+static int look_for_events(void *user)
+{
+    struct events *events = user;
+    return store_history(events->site->store, STREAM_EVENT, events->site->devices[0]->id, 0,
+                         INT64_MAX, see_event, events);
+}
+
+static void expect_event(struct site *site, uint64_t seq, const char *begin)
+{
+    struct events events = {.site = site};
+    for (int i = 0; i < WAIT_MS / 10 && events.seq < seq; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        assert_int_equal(pipeline_call_durable(site->pipeline, look_for_events, &events), 0);
+    }
+    assert_int_equal(events.seq, seq);
+    assert_memory_equal(events.last, begin, strlen(begin));
+}
+
+/* That a device is lost is known after a restart, so that its return is told, and once. */
+static void test_lost_and_returned(void **state)
+{
+    struct site *site = *state;
+    assert_int_equal(open_site(site, 20), 0);
+    device_report_good(site->devices[0], 1000);
+    device_report_error(site->devices[1], DEVICE_ERROR_TIMEOUT, 0, false); /* once is nothing */
+    device_report_error(site->devices[0], DEVICE_ERROR_CLOSED, 0, true);
+    expect_event(site, 1, "device-lost: closed: the device closed the connection");
+    close_site(site);
+    assert_int_equal(open_site(site, 20), 0);
+    device_report_error(site->devices[0], DEVICE_ERROR_CLOSED, 0, true);
+    expect_event(site, 1, "device-lost");
+    device_report_good(site->devices[0], 1000);
+    expect_event(site, 2, "device-returned: after ");
+    close_site(site);
+    assert_int_equal(open_site(site, 20), 0);
+    device_report_good(site->devices[0], 1000);
+    device_report_error(site->devices[0], DEVICE_ERROR_CLOSED, 0, true);
+    expect_event(site, 3, "device-lost");
+    close_site(site);
+}
+
 static void test_push_does_not_wait_for_the_interval(void **state)
 {
     struct site *site = *state;
@@ -427,6 +484,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         with_site(test_threads_and_ledger),
+        with_site(test_lost_and_returned),
         with_site(test_push_does_not_wait_for_the_interval),
         with_site(test_windows_over_three_lives),
         with_site(test_devices_change_under_load),

@@ -459,6 +459,21 @@ static void test_retry_after(void **state)
     assert_int_equal(retry_after("-5", ""), -1);
 }
 
+/* A signature has room for four digits of a year. */
+static void test_dates_beyond_all_clocks(void **state)
+{
+    (void)state;
+    static const char *const dates[] = {"Sun, 06 Nov 12345 08:49:37 GMT", "99999999999999999999",
+                                        "Sun, 06 Nov 1000000000 08:49:37 GMT", "-1", ""};
+    for (size_t i = 0; i < ARRAY_SIZE(dates); i++) {
+        struct reply_headers h = {0};
+        char line[100];
+        snprintf(line, sizeof line, "Date: %s\r\n", dates[i]);
+        reply_headers_line(&h, line, strlen(line));
+        assert_true(h.date_ms >= 0 && h.date_ms < INT64_C(253402300800000));
+    }
+}
+
 static void test_certificate_words(void **state)
 {
     (void)state;
@@ -505,6 +520,7 @@ int main(void)
         cmocka_unit_test(test_a_wake_ends_the_wait),
         cmocka_unit_test(test_too_many_headers),
         cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_dates_beyond_all_clocks),
         cmocka_unit_test(test_certificate_words),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);

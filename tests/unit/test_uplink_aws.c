@@ -345,6 +345,23 @@ static void test_dynamodb_replies(void **state)
     assert_non_null(strstr(v.rejected[0].why, "Throttling"));
     free(v.rejected);
 
+    /* What is unprocessed under another form of the name, in no list, or is none of the chunk's,
+     * may be any of its items: 25 are the first scan and a part of the second. */
+    static const char *const odd[] = {
+        "{\"arn:aws:dynamodb:eu-west-1:1:table/readings\":[{\"PutRequest\":{}}]}",
+        "{\"readings\":{\"PutRequest\":{}}}",
+        "{\"readings\":null}",
+        "{\"readings\":[{\"PutRequest\":{\"Item\":{\"pk\":{\"S\":\"borssele#t09.point_1\"},"
+        "\"ts\":{\"N\":\"1\"}}}}]}",
+        "{\"readings\":[{\"DeleteRequest\":{}}]}",
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(odd); i++) {
+        snprintf(body, sizeof body, "[{\"UnprocessedItems\":%s},%s,%s]", odd[i], none, none);
+        v = expect(&uplink_dynamodb, &dynamodb, b, 200, body, UPLINK_DELIVERED, 2);
+        assert_true(v.rejected[0].record == 0 && v.rejected[1].record == 1 && v.rejected[1].again);
+        free(v.rejected);
+    }
+
     expect(&uplink_dynamodb, &dynamodb, b, 200, "[]", UPLINK_RETRY, 0);
     expect(&uplink_dynamodb, &dynamodb, b, 200, "[{}]", UPLINK_RETRY, 0);
     expect(&uplink_dynamodb, &dynamodb, b, 200, "<html>", UPLINK_RETRY, 0);

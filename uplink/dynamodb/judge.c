@@ -48,7 +48,23 @@ static bool is_among(const struct dynamodb_settings *s, const struct batch *batc
     return false;
 }
 
-/* The reply to one chunk: {"UnprocessedItems":{"TABLE":[{"PutRequest":...}]}} under 200. */
+/* Whether all that is unprocessed stands in one list under our table's name. Another name may be
+ * another form of the same (an ARN). */
+static bool is_plain(const json_t *unprocessed, const char *table)
+{
+    const char *name;
+    json_t *list;
+    json_object_foreach((json_t *)unprocessed, name, list)
+    {
+        if (!json_is_array(list) || (strcmp(name, table) != 0 && json_array_size(list) > 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The reply to one chunk: {"UnprocessedItems":{"TABLE":[{"PutRequest":...}]}} under 200. What names
+ * an item that is none of the chunk's might mean any of them: all go once more. */
 static int judge_chunk(const struct dynamodb_settings *s, const struct batch *batch,
                        struct dynamodb_place from, struct dynamodb_place end, const json_t *reply,
                        struct uplink_verdict *verdict)
@@ -58,14 +74,20 @@ static int judge_chunk(const struct dynamodb_settings *s, const struct batch *ba
         return put_off(verdict, batch, from, end, "no word about the items: a captive portal?");
     }
     const json_t *list = json_object_get(unprocessed, s->table);
+    static const char words[] = "unprocessed items";
+    if (!is_plain(unprocessed, s->table)) {
+        return put_off(verdict, batch, from, end, words);
+    }
+    size_t count = json_array_size(list), found = 0;
     int r = 0;
-    for (; !at(from, end) && r == 0 && json_array_size(list) > 0;
-         from = dynamodb_next(batch, from)) {
-        if (is_among(s, batch, from, list)) {
-            r = verdict_put_off(verdict, batch, from.record, "unprocessed items", 17);
+    for (struct dynamodb_place p = from; !at(p, end) && r == 0 && count > 0;
+         p = dynamodb_next(batch, p)) {
+        if (is_among(s, batch, p, list)) {
+            r = verdict_put_off(verdict, batch, p.record, words, sizeof words - 1);
+            found++;
         }
     }
-    return r;
+    return r < 0 || found >= count ? r : put_off(verdict, batch, from, end, words);
 }
 
 /* The last entry when a chunk failed after others had been taken. True: the verdict is made. */

@@ -51,6 +51,7 @@ static void refuse(struct mqtt_commands *commands, const char *id, int status, c
                    const char *message)
 {
     auto_free struct write_record *record = calloc(1, sizeof *record);
+    commands->refused++;
     if (record != NULL) {
         snprintf(record->id, sizeof record->id, "%s", id);
         write_answer_refuse(record, status, code, message);
@@ -87,6 +88,7 @@ bool mqtt_commands_take(struct mqtt_commands *commands, const char *topic, const
         mosquitto_topic_matches_sub(commands->filter, topic, &ours) != MOSQ_ERR_SUCCESS || !ours) {
         return false;
     }
+    commands->taken += len > 0;
     int r = len > WRITE_REQUEST_MAX ? -EMSGSIZE : write_request_parse(payload, len, &request, &why);
     if (retained && len > 0) {
         refuse(commands, request.id, 400, "retained",
@@ -103,6 +105,8 @@ bool mqtt_commands_take(struct mqtt_commands *commands, const char *topic, const
 
 void mqtt_commands_answer(struct mqtt_commands *commands, const struct remote_answer *answer)
 {
+    commands->done += answer->status == 200;
+    commands->refused += answer->status != 200;
     reply(commands, answer->body);
 }
 

@@ -19,7 +19,8 @@ struct mqtt_commands {
     char *filter, *reply_topic; /* NULL: off */
     struct remote *remote;      /* not owned */
     struct mqtt_notes *notes;
-    uint64_t number, unanswered; /* unanswered: no room for the reply */
+    uint64_t number, unanswered;   /* unanswered: no room for the reply */
+    uint64_t taken, done, refused; /* for the status; refused: or failed */
     int64_t warn_at_ms;
 };
 

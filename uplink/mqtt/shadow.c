@@ -33,7 +33,9 @@ struct shadow {
     size_t desired_size, cut; /* bytes; cut: what 413 has taught */
     size_t desired_more;      /* what others have desired since the document */
     unsigned conflicts;
-    int told_code; /* the last refusal that was logged */
+    int told_code;       /* the last refusal that was logged */
+    int64_t accepted_ms; /* UTC, of the last report; 0: none was */
+    uint64_t done;       /* desired values carried out */
 };
 
 static const char *const kinds[SHADOW_KINDS] = {[SHADOW_GET_ACCEPTED] = "get/accepted",
@@ -299,6 +301,7 @@ static void on_accepted(struct shadow *s, const struct shadow_message *m, bool o
         s->conflicts = 0;
         s->pause_ms = 0;
         s->reported_ms = now_ms;
+        s->accepted_ms = s->host->writes.now_ms(s->host->writes.user);
     } else if (m->reported != NULL) {
         s->base_known = false;
     }
@@ -385,6 +388,19 @@ static void on_message(struct shadow *s, enum shadow_kind kind, const struct sha
     }
 }
 
+void shadow_tell(const struct shadow *s, struct uplink_beside *ret_beside)
+{
+    ret_beside->shadow = !s->base_known && s->told_code != 0 ? "refused"
+                         : s->heard                          ? "followed"
+                                                             : "waiting";
+    ret_beside->shadow_version = s->version;
+    ret_beside->reported_ms = s->accepted_ms;
+    for (size_t i = 0; i < SHADOW_SLOTS_MAX; i++) {
+        ret_beside->desired += s->slots.list[i].state != SLOT_FREE;
+    }
+    ret_beside->desired_done = s->done;
+}
+
 bool shadow_take(struct shadow *s, const char *name, const void *payload, size_t len,
                  int64_t now_ms)
 {
@@ -405,6 +421,7 @@ bool shadow_take(struct shadow *s, const char *name, const void *payload, size_t
 void shadow_answer(struct shadow *s, const struct remote_answer *answer, int64_t now_ms)
 {
     int64_t time_ms = s->host->writes.now_ms(s->host->writes.user);
+    s->done += answer->status == 200;
     if (shadow_slots_answer(&s->slots, answer, time_ms, now_ms)) {
         s->urgent = true;
     }

@@ -32,6 +32,8 @@ void shadow_up(struct shadow *shadow, int64_t now_ms);
 void shadow_down(struct shadow *shadow);
 /* Whether the service has answered on this connection. */
 bool shadow_is_heard(const struct shadow *shadow);
+/* Its part of the status. */
+void shadow_tell(const struct shadow *shadow, struct uplink_beside *ret_beside);
 bool shadow_take(struct shadow *shadow, const char *topic, const void *payload, size_t len,
                  int64_t now_ms);
 void shadow_answer(struct shadow *shadow, const struct remote_answer *answer, int64_t now_ms);

@@ -276,6 +276,32 @@ void mqtt_side_step(struct mqtt_side *side, int64_t now_ms)
     }
 }
 
+/* Of what is subscribed to; NULL: it could work as far as the broker is concerned. */
+static const char *hindrance(const struct mqtt_side *side)
+{
+    return side->link == NULL        ? "waiting"
+           : side->resting           ? "resting"
+           : side->waiting_count > 0 ? "waiting"
+           : side->refused           ? "refused"
+                                     : NULL;
+}
+
+void mqtt_side_tell(const struct mqtt_side *side, struct uplink_beside *ret_beside)
+{
+    const char *why_not = hindrance(side);
+    *ret_beside = (struct uplink_beside){.taken = side->commands.taken,
+                                         .done = side->commands.done,
+                                         .refused = side->commands.refused,
+                                         .shadow_version = -1};
+    if (side->commands.filter != NULL) {
+        ret_beside->commands = why_not != NULL ? why_not : "ready";
+    }
+    if (side->shadow != NULL) {
+        shadow_tell(side->shadow, ret_beside);
+        ret_beside->shadow = why_not != NULL ? why_not : ret_beside->shadow;
+    }
+}
+
 int64_t mqtt_side_wait_ms(const struct mqtt_side *side, int64_t now_ms)
 {
     int64_t at_ms = side->link != NULL ? side->look_at_ms : side->connect_at_ms;

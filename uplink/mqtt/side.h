@@ -32,6 +32,7 @@ void mqtt_side_acknowledged(struct mqtt_side *side, int message, int reason);
 
 /* Does what is due, while connected and while not. */
 void mqtt_side_step(struct mqtt_side *side, int64_t now_ms);
+void mqtt_side_tell(const struct mqtt_side *side, struct uplink_beside *ret_beside);
 /* How long until it has something to do, or wants a connection. */
 int64_t mqtt_side_wait_ms(const struct mqtt_side *side, int64_t now_ms);
 /* What it wants published. */

@@ -617,6 +617,14 @@ static void warning(const void *state, char *words, size_t size)
     snprintf(words, size, "%s", text);
 }
 
+static void beside(const void *state, struct uplink_beside *ret_beside)
+{
+    const struct mqtt_transport *t = state;
+    if (t->side != NULL) {
+        mqtt_side_tell(t->side, ret_beside);
+    }
+}
+
 const struct transport transport_mqtt = {
     .name = "mqtt",
     .create = create,
@@ -626,4 +634,5 @@ const struct transport transport_mqtt = {
     .run = run,
     .bytes_sent = bytes_sent,
     .warning = warning,
+    .beside = beside,
 };

@@ -29,8 +29,9 @@ static bool field(const char *line, size_t len, const char *name, char *value, s
 
 static int64_t date_ms(const char *text)
 {
+    const int64_t most_s = INT64_C(253402300799); /* the year 9999: signatures have four digits */
     time_t t = curl_getdate(text, NULL);
-    return t > 0 ? (int64_t)t * 1000 : 0;
+    return t > 0 && (int64_t)t <= most_s ? (int64_t)t * 1000 : 0;
 }
 
 void reply_headers_line(struct reply_headers *h, const char *line, size_t len)

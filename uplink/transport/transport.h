@@ -6,6 +6,7 @@
  * must have SIGPIPE blocked or ignored (the sender blocks all signals). */
 #pragma once
 
+#include "uplink/beside.h"
 #include "uplink/uplink.h"
 
 enum transport_compress { COMPRESS_NONE, COMPRESS_GZIP, COMPRESS_ZSTD };
@@ -59,6 +60,8 @@ struct transport {
     /* Optional: what works still, but not for long (a certificate that expires, a changed file
      * that cannot be used), in words; "" when all is well. */
     void (*warning)(const void *state, char *words, size_t size);
+    /* Optional: how it fares with what it does beside requests. */
+    void (*beside)(const void *state, struct uplink_beside *ret_beside);
 };
 
 extern const struct transport transport_http; /* libcurl multi, transport/http_curl.c */
