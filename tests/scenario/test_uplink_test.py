@@ -370,6 +370,8 @@ def test_aws_policies_and_keys(site, fake):
     fake.takes_late = False
     assert "dead letters" in aws(site, fake, "timestream")[1]["request"]["mend"]
     assert_bad(aws(site, fake, "dynamodb", partition_key="id"), "request", "partition_key", "pk")
+    fake.sort_type = "S"
+    assert_bad(aws(site, fake, "dynamodb"), "request", "sort key a number", "keys are pk and ts")
     fake.keys = ("AKIDOTHER", "x")
     assert_bad(aws(site, fake, "sqs"), "request", "unrecognizedclient", "keys")
     none = site.file("none.ini", "[default]\naws_access_key_id = A\n")

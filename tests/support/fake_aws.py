@@ -47,6 +47,7 @@ class FakeAws:
         self.refuse = lambda what: None  # of a record's data: why it is refused for good
         self.calls, self.problems, self.provided = [], [], 0
         self.cache_minutes, self.life_s = 1440, 3600
+        self.sort_type = "N"
         self.resources, self.takes_late = None, True  # what describing tells; None: all there
         self.server = make_server(self, port, context)
         self.port = self.server.server_address[1]
@@ -183,7 +184,9 @@ class FakeAws:
         if operation.startswith("DynamoDB"):
             return {"Table": {"TableName": name[0], "TableStatus": "ACTIVE", "KeySchema": [
                 {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "ts", "KeyType": "RANGE"}]}}
+                {"AttributeName": "ts", "KeyType": "RANGE"}], "AttributeDefinitions": [
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "ts", "AttributeType": self.sort_type}]}}
         if operation.startswith("Kinesis"):
             return {"StreamDescriptionSummary": {"StreamName": name[0], "StreamStatus": "ACTIVE",
                                                  "OpenShardCount": 2}}

@@ -56,7 +56,10 @@ def assert_delivered(simulator, sink):
     """Everything served has arrived, in order, value for value. The very last answer of a device
     may have been on its way when the polling stopped."""
     simulator.stop()
-    served, held = served_scans(simulator), held_scans(sink)
+    assert_same(served_scans(simulator), held_scans(sink))
+
+
+def assert_same(served, held):
     assert served.keys() == held.keys()
     for device, scans in served.items():
         assert held[device] in (scans, scans[:-1]), f"{device} differs from what was served"

@@ -219,6 +219,27 @@ static void test_sqs(void **state)
     assert_int_equal(uplink_sqs.encode(&sqs, &b->batch, &b->request), -E2BIG);
 }
 
+/* What SQS and its likes refuse in a message stands escaped, and comes out as it was. */
+static void test_sqs_characters(void **state)
+{
+    struct cloud_batch *b = *state;
+    static const char said[] = "a\xf0\x9f\x98\x80 \xef\xbf\xbe\xef\xbf\xbf \xef\xbf\xbd\xc3\xa9 "
+                               "\xf4\x8f\xbf\xbd\x01z";
+    cloud_text(cloud_add(b, cloud_scan(7, 1, 1000, 2), &t01), 1, said);
+    json_t *body = json_loads(encode(b, &uplink_sqs, &sqs), 0, NULL);
+    const char *message = json_string_value(
+        json_object_get(json_array_get(json_object_get(body, "Entries"), 0), "MessageBody"));
+    assert_non_null(message);
+    assert_non_null(strstr(message, "a\\ud83d\\ude00 \\ufffe\\uffff \xef\xbf\xbd\xc3\xa9 \\udbff"));
+    json_t *record = json_loads(message, 0, NULL);
+    const char *text = json_string_value(
+        json_object_get(json_object_get(record, "values"), t01.points[1].name));
+    assert_non_null(text);
+    assert_string_equal(text, said);
+    json_decref(record);
+    json_decref(body);
+}
+
 static void test_dynamodb_items(void **state)
 {
     struct cloud_batch *b = *state;
@@ -369,6 +390,27 @@ static void test_dynamodb_replies(void **state)
            UPLINK_SPLIT, 0);
 }
 
+/* Whose keys are others would refuse every item: the settings are wrong, not the items. */
+static void test_dynamodb_with_other_keys(void **state)
+{
+    struct cloud_batch *b = *state;
+    static const char *const messages[] = {
+        "The provided key element does not match the schema",
+        "One of the required keys was not given a value",
+        "One or more parameter values were invalid: Missing the key id in the item",
+        "One or more parameter values were invalid: Type mismatch for key ts expected: S actual: N",
+    };
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(messages); i++) {
+        char body[300];
+        snprintf(body, sizeof body, "{\"__type\":\"com.amazon.coral.validate#%s\",\"%s\":\"%s\"}",
+                 "ValidationException", i % 2 == 0 ? "message" : "Message", messages[i / 2]);
+        expect(&uplink_dynamodb, &dynamodb, b, 400, body, UPLINK_HOLD, 0);
+    }
+    expect(&uplink_dynamodb, &dynamodb, b, 400,
+           "{\"__type\":\"ValidationException\",\"message\":\"Number overflow\"}", UPLINK_REJECTED,
+           0);
+}
+
 /* A scan of which a later part is refused is refused; otherwise it would go round for ever. */
 static void test_dynamodb_refuses_the_rest_of_one_scan(void **state)
 {
@@ -493,11 +535,13 @@ int main(void)
         T(test_timestream_replies),
         T(test_kinesis),
         T(test_sqs),
+        T(test_sqs_characters),
         T(test_dynamodb_items),
         T(test_dynamodb_chunks),
         T(test_one_millisecond_holds_many_scans),
         T(test_timestream_names_do_not_collide),
         T(test_dynamodb_replies),
+        T(test_dynamodb_with_other_keys),
         T(test_dynamodb_refuses_the_rest_of_one_scan),
         cmocka_unit_test(test_credentials_file),
         cmocka_unit_test(test_credentials_of_the_provider),

@@ -67,6 +67,8 @@ enum verdict_class aws_verdict(const struct aws_settings *settings,
                                json_t **ret_body);
 /* Whether the body's __type is that one, its namespace and tail left out. */
 bool aws_error_is(const json_t *body, const char *type);
+/* Its message, which some services write with a capital; "" when it has none. */
+const char *aws_error_message(const json_t *body);
 
 /* What an error of that type (len bytes) means, whatever the body's form; false: it is none that
  * all services have. */

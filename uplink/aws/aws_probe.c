@@ -198,11 +198,10 @@ static void say_answer(struct probe *probe, const struct aws_question *q,
                   "a captive portal that wants a login, or an endpoint of something else",
                   "%s: %d, but not with what the service says", q->action, reply->status);
     } else {
-        const char *message = json_string_value(json_object_get(first, "message"));
-        message = message != NULL ? message : json_string_value(json_object_get(first, "Message"));
+        const char *message = aws_error_message(first);
         say_refused(probe, q, first,
                     verdict.why[0] != '\0' ? verdict.why
-                    : message != NULL      ? message
+                    : message[0] != '\0'   ? message
                                            : reply->body);
     }
     free(verdict.rejected);

@@ -84,7 +84,7 @@ bool aws_error_is(const json_t *body, const char *type)
     return len > 0 && is_type(given, len, type);
 }
 
-static const char *message_of(const json_t *body)
+const char *aws_error_message(const json_t *body)
 {
     const char *message = json_string_value(json_object_get(body, "message"));
     message = message != NULL ? message : json_string_value(json_object_get(body, "Message"));
@@ -134,12 +134,12 @@ enum verdict_class aws_verdict(const struct aws_settings *settings,
     size_t len = error_type(*ret_body, &type);
     enum uplink_outcome outcome;
     if (len == 0 || class_of == VERDICT_SUCCESS ||
-        !aws_type_outcome(settings, type, len, message_of(*ret_body), &outcome)) {
+        !aws_type_outcome(settings, type, len, aws_error_message(*ret_body), &outcome)) {
         return class_of;
     }
     char what[sizeof ret_verdict->why];
     snprintf(what, sizeof what, "%.*s (%d): %s", (int)(len < 60 ? len : 60), type, reply->status,
-             message_of(*ret_body));
+             aws_error_message(*ret_body));
     snprintf(ret_verdict->why, sizeof ret_verdict->why, "%s", what);
     ret_verdict->outcome = outcome;
     return VERDICT_MADE;

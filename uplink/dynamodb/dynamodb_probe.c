@@ -17,6 +17,27 @@ static const char *key_of(const json_t *table, const char *kind)
     return "none";
 }
 
+/* "S", "N" or "B"; "" where the answer does not tell. */
+static const char *type_of(const json_t *table, const char *attribute)
+{
+    const json_t *all = json_object_get(table, "AttributeDefinitions");
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        const char *name = json_string_value(
+            json_object_get(json_array_get(all, i), "AttributeName"));
+        const char *type = json_string_value(
+            json_object_get(json_array_get(all, i), "AttributeType"));
+        if (name != NULL && type != NULL && strcmp(name, attribute) == 0) {
+            return type;
+        }
+    }
+    return "";
+}
+
+static bool is_other(const char *type, const char *wanted)
+{
+    return type[0] != '\0' && strcmp(type, wanted) != 0;
+}
+
 static const char *read_table(const void *settings, const json_t *answer, struct buffer *found,
                               enum probe_verdict *ret_verdict)
 {
@@ -33,6 +54,11 @@ static const char *read_table(const void *settings, const json_t *answer, struct
     if (strcmp(partition, s->partition_key) != 0 || strcmp(sort, s->sort_key) != 0) {
         *ret_verdict = PROBE_BAD;
         return "partition_key and sort_key must be called as the table's keys are";
+    }
+    if (is_other(type_of(table, partition), "S") || is_other(type_of(table, sort), "N")) {
+        *ret_verdict = PROBE_BAD;
+        return "the partition key must be a string (S) and the sort key a number (N): make the "
+               "table anew";
     }
     return NULL;
 }

@@ -90,6 +90,24 @@ static int judge_chunk(const struct dynamodb_settings *s, const struct batch *ba
     return r < 0 || found >= count ? r : put_off(verdict, batch, from, end, words);
 }
 
+/* What a table says whose keys are called otherwise than ours or are of another type: no item would
+ * ever fit, so it is no fault of the items. */
+static bool has_other_keys(const json_t *body)
+{
+    static const char *const words[] = {"does not match the schema", "Type mismatch for key",
+                                        "Missing the key", "required keys was not given a value"};
+    if (!aws_error_is(body, "ValidationException")) {
+        return false;
+    }
+    const char *message = aws_error_message(body);
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+        if (strstr(message, words[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The last entry when a chunk failed after others had been taken. True: the verdict is made. */
 static bool judge_failure(const struct dynamodb_settings *s, const struct batch *batch,
                           const json_t *entry, struct uplink_verdict *verdict, char *words,
@@ -155,7 +173,10 @@ void dynamodb_judge(const void *settings, const struct batch *batch,
     const struct dynamodb_settings *s = settings;
     json_t *body = NULL;
     enum verdict_class class_of = aws_verdict(&s->aws, reply, ret_verdict, &body);
-    if (class_of == VERDICT_BAD_DATA) {
+    if (class_of == VERDICT_BAD_DATA && has_other_keys(body)) {
+        verdict_say(ret_verdict, UPLINK_HOLD, reply,
+                    "the table's keys are not those of partition_key (S) and sort_key (N)");
+    } else if (class_of == VERDICT_BAD_DATA) {
         verdict_bad_data(batch, reply, ret_verdict);
     } else if (class_of == VERDICT_SUCCESS && json_array_size(body) > 0) {
         judge_replies(s, batch, body, ret_verdict);

@@ -60,6 +60,41 @@ static uint64_t hash_of(const char *text)
     return hash;
 }
 
+/* Bytes of the character at `at` (UTF-8) when it must be escaped, 0: it may stand as it is. */
+static size_t escaped_len(const uint8_t *at, size_t left)
+{
+    if (at[0] >= 0xf0 && left >= 4) {
+        return 4; /* beyond U+FFFF */
+    }
+    return left >= 3 && at[0] == 0xef && at[1] == 0xbf && at[2] >= 0xbe ? 3 : 0;
+}
+
+/* SQS refuses a message with U+FFFE or U+FFFF in it, and others that speak its protocol all beyond;
+ * escaped they say the same in JSON. */
+static void add_message(struct buffer *out, const struct buffer *text)
+{
+    size_t from = 0;
+    for (size_t i = 0; i < text->len; i++) {
+        const uint8_t *at = text->data + i;
+        size_t len = escaped_len(at, text->len - i);
+        if (len == 0) {
+            continue;
+        }
+        buffer_add(out, text->data + from, i - from);
+        if (len == 3) {
+            buffer_printf(out, "\\uff%02x", at[2] == 0xbe ? 0xfeu : 0xffu);
+        } else {
+            unsigned code = (at[0] & 7u) << 18 | (at[1] & 0x3fu) << 12 | (at[2] & 0x3fu) << 6 |
+                            (at[3] & 0x3fu);
+            code -= 0x10000;
+            buffer_printf(out, "\\u%04x\\u%04x", 0xd800 | code >> 10, 0xdc00 | (code & 0x3ff));
+        }
+        from = i + len;
+        i = from - 1;
+    }
+    buffer_add(out, text->data + from, text->len - from);
+}
+
 static void add_entry(struct buffer *out, const struct batch *batch, size_t i,
                       const struct buffer *message, bool fifo)
 {
@@ -81,16 +116,19 @@ static void add_entry(struct buffer *out, const struct batch *batch, size_t i,
 static int add_entries(const struct batch *batch, bool fifo, struct buffer *out)
 {
     struct record_writer writer = {0};
-    auto_buffer struct buffer origin = {0}, message = {0};
+    auto_buffer struct buffer origin = {0}, record = {0}, message = {0};
     record_write_origin(&origin, batch);
     size_t total = 0;
     int r = buffer_failed(&origin) ? -ENOMEM : 0;
     for (size_t i = 0; i < batch->count && r == 0; i++) {
+        buffer_clear(&record);
         buffer_clear(&message);
-        r = record_write(&message, &writer, (const char *)origin.data, origin.len,
+        r = record_write(&record, &writer, (const char *)origin.data, origin.len,
                          &batch->records[i]);
+        add_message(&message, &record);
         total += message.len;
-        if (r == 0 && (buffer_failed(&message) || total > SQS_MESSAGES_MAX)) {
+        if (r == 0 &&
+            (buffer_failed(&record) || buffer_failed(&message) || total > SQS_MESSAGES_MAX)) {
             r = -E2BIG;
         }
         if (r == 0) {
