@@ -186,7 +186,7 @@ static int start_api(struct gateway *gateway)
 /* It offers what comes back to the uplinks, so it begins when they are there. */
 static int start_salvage(struct gateway *gateway)
 {
-    int r = pipeline_salvage(gateway->pipeline);
+    int r = pipeline_salvage(gateway->pipeline, writes_take_over, gateway->writes);
     if (r < 0) {
         log_error("store: what was set aside cannot be salvaged: %s", strerror(-r));
     }

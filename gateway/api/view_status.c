@@ -44,6 +44,7 @@ static void write_salvage(struct json_out *out, struct store *store)
     json_out_text(out, "from", salvage.from);
     json_out_text(out, "state", salvage_state_name(salvage.state));
     json_out_uint(out, "readings", salvage.readings);
+    json_out_uint(out, "letters", salvage.letters);
     json_out_uint(out, "lost", salvage.lost);
     json_out_uint(out, "blocks", salvage.blocks);
     json_out_uint(out, "blocks_unreadable", salvage.bad);

@@ -95,11 +95,11 @@ static json_t *salvage_json(struct store *store)
     store_salvage(store, &salvage);
     return salvage.state == SALVAGE_NONE
                ? json_null()
-               : json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "from", salvage.from, "state",
+               : json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "from", salvage.from, "state",
                            salvage_state_name(salvage.state), "readings",
-                           (json_int_t)salvage.readings, "lost", (json_int_t)salvage.lost, "blocks",
-                           (json_int_t)salvage.blocks, "blocks_unreadable",
-                           (json_int_t)salvage.bad);
+                           (json_int_t)salvage.readings, "letters", (json_int_t)salvage.letters,
+                           "lost", (json_int_t)salvage.lost, "blocks", (json_int_t)salvage.blocks,
+                           "blocks_unreadable", (json_int_t)salvage.bad);
 }
 
 static int show_stat(const struct cli *cli, const struct client *client, struct store *store)

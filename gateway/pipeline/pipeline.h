@@ -36,9 +36,12 @@ must_check int pipeline_set_config(struct pipeline *pipeline, const struct confi
  * from the pipeline thread. */
 int pipeline_call(struct pipeline *pipeline, int (*fn)(void *user), void *user);
 
-/* From now on what is readable of a store that was set aside comes back, beside the work
- * (store/salvage.h). Once all devices and uplinks are known. */
-must_check int pipeline_salvage(struct pipeline *pipeline);
+/* From now on what is readable of a store that was set aside comes back, beside the work; its small
+ * records go to `record`, on the pipeline's thread (store/salvage.h, struct salvage_takers). Once
+ * all devices and uplinks are known. */
+must_check int pipeline_salvage(struct pipeline *pipeline,
+                                int (*record)(void *user, const void *bytes, size_t len),
+                                void *user);
 
 /* The same, and where fn returns 0 what it did is durable when this returns 0. */
 int pipeline_call_durable(struct pipeline *pipeline, int (*fn)(void *user), void *user);

@@ -27,15 +27,22 @@ static uint64_t next_seq(void *user, uint32_t id, unsigned stream)
     return track->seq[stream];
 }
 
+struct beginning {
+    struct store *store;
+    struct salvage_takers takers;
+};
+
 static int begin(void *user)
 {
-    struct pipeline *p = user;
-    return store_salvage_start(p->store, next_seq, p);
+    const struct beginning *b = user;
+    return store_salvage_start(b->store, &b->takers);
 }
 
-int pipeline_salvage(struct pipeline *p)
+int pipeline_salvage(struct pipeline *p, int (*record)(void *user, const void *bytes, size_t len),
+                     void *user)
 {
-    return pipeline_call(p, begin, p);
+    struct beginning b = {p->store, {next_seq, p, record, user}};
+    return pipeline_call(p, begin, &b);
 }
 
 static void record(struct pipeline *p)
@@ -44,9 +51,11 @@ static void record(struct pipeline *p)
     char text[300];
     store_salvage(p->store, &salvage);
     snprintf(text, sizeof(text),
-             "%llu readings recovered from %s (%s), %llu blocks unreadable, %llu readings lost",
+             "%llu readings recovered from %s (%s), %llu blocks unreadable, %llu readings lost, "
+             "%llu dead letters recovered",
              (unsigned long long)salvage.readings, salvage.from, salvage_state_name(salvage.state),
-             (unsigned long long)salvage.bad, (unsigned long long)salvage.lost);
+             (unsigned long long)salvage.bad, (unsigned long long)salvage.lost,
+             (unsigned long long)salvage.letters);
     (void)pipeline_record(p, NULL, "salvage", text); /* says itself what it cannot do */
 }
 

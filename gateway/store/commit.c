@@ -173,6 +173,7 @@ static void number_letters(struct store *store)
         buffer_clear(&store->dead);
     }
     store->letters.failed = false; /* otherwise they come with the next one */
+    salvage_bury(store);
     struct cursor c = {store->letters.data, store->letters.data + store->letters.len, false};
     for (; c.at < c.end; state->dead_next++) {
         cursor_take(&c, field_get32(cursor_take(&c, 4)));

@@ -80,6 +80,7 @@ struct store {
     struct salvage *salvage;            /* the writer's, or NULL */
     struct verify *verify;              /* likewise */
     struct store_salvage salvage_shown; /* under the lock */
+    _Atomic int64_t doubt_ms;           /* store_salvage_doubt_ms() */
     _Atomic int64_t mixed_until_ms;     /* blocks written before it may hold salvaged scans */
 };
 

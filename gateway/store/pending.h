@@ -47,7 +47,9 @@ enum { PLAN_DELETES_MAX = 256 };
 struct plan {
     struct key deletes[PLAN_DELETES_MAX];
     size_t count;
-    size_t freed; /* bytes */
+    size_t freed;     /* bytes */
+    uint64_t records; /* small ones that there were before */
+    bool records_counted;
     bool decided, advanced, refused;
 };
 

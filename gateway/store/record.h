@@ -6,5 +6,8 @@
 
 #include "gateway/store/internal.h"
 
+/* The note that counts them: salvage tells by it whether it has found all. */
+#define RECORD_COUNT_NOTE "store.records"
+
 /* Into the transaction of a commit, which may be tried more than once. */
 must_check int record_put_all(struct store *store, MDB_txn *txn);

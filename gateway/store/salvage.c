@@ -19,9 +19,9 @@ enum {
     NOTE_SIZE = 2 * SALVAGE_NAME_MAX
 };
 static const char aside[] = "store.damaged-", marker[] = "salvaged";
-static const char *const keys[SALVAGE_KEYS] = {"part",  "number",   "leaf",   "row",
-                                               "state", "readings", "blocks", "bad",
-                                               "lost",  "tries",    "mixed"};
+static const char *const keys[SALVAGE_KEYS] = {"part",     "number",  "leaf",   "row",  "state",
+                                               "readings", "blocks",  "bad",    "lost", "tries",
+                                               "mixed",    "records", "letters"};
 
 const char *salvage_state_name(int state)
 {
@@ -34,7 +34,7 @@ static void note_name(const char *key, const char *from, char name[NOTE_SIZE])
     snprintf(name, NOTE_SIZE, "salvage.%s %s", key, from);
 }
 
-static int64_t noted(const struct state *state, enum salvage_key key, const char *from)
+int64_t salvage_noted(const struct state *state, enum salvage_key key, const char *from)
 {
     char name[NOTE_SIZE];
     note_name(keys[key], from, name);
@@ -42,8 +42,7 @@ static int64_t noted(const struct state *state, enum salvage_key key, const char
     return note == NULL ? 0 : note->value;
 }
 
-/* The folder that a note of that key is about, or NULL. */
-static const char *about(const struct state_note *note, enum salvage_key key)
+const char *salvage_about(const struct state_note *note, enum salvage_key key)
 {
     char begin[NOTE_SIZE];
     note_name(keys[key], "", begin);
@@ -56,17 +55,18 @@ void salvage_of_state(const struct state *state, struct store_salvage *ret_salva
 {
     struct store_salvage salvage = {.state = SALVAGE_NONE};
     for (size_t i = 0; i < state->note_count; i++) {
-        const char *from = about(&state->notes[i], SALVAGE_STATE);
+        const char *from = salvage_about(&state->notes[i], SALVAGE_STATE);
         if (from != NULL && strcmp(from, salvage.from) > 0) {
             snprintf(salvage.from, sizeof(salvage.from), "%s", from);
         }
     }
     if (salvage.from[0] != '\0') {
-        salvage.state = (int)noted(state, SALVAGE_STATE, salvage.from);
-        salvage.readings = (uint64_t)noted(state, SALVAGE_READINGS, salvage.from);
-        salvage.lost = (uint64_t)noted(state, SALVAGE_LOST, salvage.from);
-        salvage.blocks = (uint64_t)noted(state, SALVAGE_BLOCKS, salvage.from);
-        salvage.bad = (uint64_t)noted(state, SALVAGE_BAD, salvage.from);
+        salvage.state = (int)salvage_noted(state, SALVAGE_STATE, salvage.from);
+        salvage.readings = (uint64_t)salvage_noted(state, SALVAGE_READINGS, salvage.from);
+        salvage.lost = (uint64_t)salvage_noted(state, SALVAGE_LOST, salvage.from);
+        salvage.blocks = (uint64_t)salvage_noted(state, SALVAGE_BLOCKS, salvage.from);
+        salvage.bad = (uint64_t)salvage_noted(state, SALVAGE_BAD, salvage.from);
+        salvage.letters = (uint64_t)salvage_noted(state, SALVAGE_DEAD, salvage.from);
     }
     *ret_salvage = salvage;
 }
@@ -76,11 +76,14 @@ void salvage_load(struct store *store)
     int64_t mixed_ms = 0;
     for (size_t i = 0; i < store->state.note_count; i++) {
         const struct state_note *note = &store->state.notes[i];
-        if (about(note, SALVAGE_MIXED) != NULL && note->value > mixed_ms) {
+        if (salvage_about(note, SALVAGE_MIXED) != NULL && note->value > mixed_ms) {
             mixed_ms = note->value;
         }
     }
     store->mixed_until_ms = mixed_ms;
+    if (!store->readonly) {
+        salvage_weigh(store);
+    }
     salvage_of_state(&store->state, &store->salvage_shown);
 }
 
@@ -101,6 +104,7 @@ void store_salvage(struct store *store, struct store_salvage *ret_salvage)
 void salvage_note(struct store *store)
 {
     struct salvage *s = store->salvage;
+    bool weigh = s != NULL && s->now[SALVAGE_RECORDS] != s->noted[SALVAGE_RECORDS];
     for (int k = 0; s != NULL && s->from[0] != '\0' && k < SALVAGE_KEYS; k++) {
         char name[NOTE_SIZE];
         note_name(keys[k], s->from, name);
@@ -109,6 +113,10 @@ void salvage_note(struct store *store)
             s->noted[k] = s->now[k];
         }
     }
+    if (weigh) {
+        salvage_weigh(store);
+    }
+    salvage_date(store);
 }
 
 void salvage_refused(struct store *store)
@@ -120,6 +128,7 @@ void salvage_refused(struct store *store)
     }
     memcpy(s->now, s->durable, sizeof(s->now));
     s->refused = true;
+    buffer_clear(&s->graves);
     for (int k = 0; k < SALVAGE_KEYS; k++) {
         char name[NOTE_SIZE];
         note_name(keys[k], s->from, name);
@@ -162,10 +171,10 @@ void salvage_publish(struct store *store)
     }
 }
 
-static bool is_marked(const char *dir, const char *folder)
+bool salvage_is_marked(const char *dir, const char *name)
 {
     char path[4096 + SALVAGE_NAME_MAX + sizeof(marker) + 2];
-    snprintf(path, sizeof(path), "%s/%s/%s", dir, folder, marker);
+    snprintf(path, sizeof(path), "%s/%s/%s", dir, name, marker);
     return access(path, F_OK) == 0;
 }
 
@@ -177,8 +186,9 @@ static void mark(const struct store *store, const char *folder)
     auto_close int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
     char text[200];
     int len = snprintf(text, sizeof(text), "%lld readings went to store %s, %lld are lost\n",
-                       (long long)noted(&store->state, SALVAGE_READINGS, folder), store->state.id,
-                       (long long)noted(&store->state, SALVAGE_LOST, folder));
+                       (long long)salvage_noted(&store->state, SALVAGE_READINGS, folder),
+                       store->state.id,
+                       (long long)salvage_noted(&store->state, SALVAGE_LOST, folder));
     if (fd < 0 || write(fd, text, (size_t)len) != len || fsync(fd) < 0) {
         log_warning("store: %s cannot be made: %s", path, strerror(errno));
     }
@@ -229,8 +239,8 @@ static bool find_folder(const struct store *store, char ret_from[SALVAGE_NAME_MA
     ret_from[0] = '\0';
     int rc = salvage_folders(store->dir, &folders);
     for (size_t i = 0; rc == 0 && folders != NULL && folders[i] != NULL; i++) {
-        int64_t state = noted(&store->state, SALVAGE_STATE, folders[i]);
-        if (is_marked(store->dir, folders[i])) {
+        int64_t state = salvage_noted(&store->state, SALVAGE_STATE, folders[i]);
+        if (salvage_is_marked(store->dir, folders[i])) {
             continue;
         }
         if (state == SALVAGE_DONE) {
@@ -252,8 +262,8 @@ static void load_progress(struct salvage *s)
 {
     struct store *store = s->store;
     for (int k = 0; k < SALVAGE_KEYS; k++) {
-        s->now[k] = s->durable[k] = s->noted[k] = noted(&store->state, (enum salvage_key)k,
-                                                        s->from);
+        s->now[k] = s->durable[k] = s->noted[k] = salvage_noted(&store->state, (enum salvage_key)k,
+                                                                s->from);
     }
     s->order = (struct salvage_order){.file = s->file};
     for (unsigned i = 0; i < SALVAGE_CRASHES_MAX; i++) {
@@ -283,9 +293,7 @@ static void choose(struct salvage *s)
     s->store->counted = true;
 }
 
-int store_salvage_start(struct store *store,
-                        uint64_t (*next_seq)(void *user, uint32_t device, unsigned stream),
-                        void *user)
+int store_salvage_start(struct store *store, const struct salvage_takers *takers)
 {
     if (store->readonly || store->salvage != NULL) {
         return store->readonly ? -EROFS : 0;
@@ -295,11 +303,11 @@ int store_salvage_start(struct store *store,
         return -ENOMEM;
     }
     *s = (struct salvage){.store = store,
-                          .next_seq = next_seq,
-                          .user = user,
+                          .takers = takers != NULL ? *takers : (struct salvage_takers){0},
                           .step_bytes = SALVAGE_STEP_BYTES,
                           .child = {.fd = -1}};
     s->input.max = FRAME_BYTES_MAX + 2 * READ_BYTES;
+    s->graves.max = 2 * FRAME_BYTES_MAX;
     store->salvage = s;
     choose(s);
     return 0;
@@ -311,6 +319,7 @@ void salvage_stop(struct store *store)
     if (s != NULL) {
         (void)child_finish(&s->child, true);
         salvage_forget(s);
+        buffer_finish(&s->graves);
         free(s);
         store->salvage = NULL;
     }
@@ -326,6 +335,9 @@ static void give_up(struct salvage *s, const char *why)
     log_error("store: salvage of %s is given up: %s; %lld readings came back", s->from, why,
               (long long)s->now[SALVAGE_READINGS]);
     s->now[SALVAGE_STATE] = SALVAGE_GIVEN_UP;
+    if (s->now[SALVAGE_RECORDS] == RECORDS_SOUGHT) {
+        s->now[SALVAGE_RECORDS] = RECORDS_MISSING;
+    }
     s->store->counted = true;
 }
 
@@ -378,6 +390,7 @@ static int start_child(struct salvage *s)
     s->order.from = (struct salvage_place){
         (uint64_t)s->now[SALVAGE_PART], (uint64_t)s->now[SALVAGE_NUMBER],
         (uint64_t)s->now[SALVAGE_LEAF], (uint64_t)s->now[SALVAGE_ROW]};
+    s->order.records_done = s->now[SALVAGE_RECORDS] != RECORDS_SOUGHT;
     s->order.kept_since_ms = store_now_ms(s->store) - s->store->settings.keep_ms;
     int rc = child_start(&s->child, SALVAGE_MEMORY_MAX, salvage_child, &s->order);
     if (rc < 0) {

@@ -2,7 +2,9 @@
 #include "gateway/store/child.h"
 #include "gateway/store/dictionary.h"
 #include "gateway/store/large.h"
+#include "gateway/store/record.h"
 #include "gateway/store/salvage_frames.h"
+#include "gateway/store/salvage_letters.h"
 #include "gateway/store/wal.h"
 #include "gateway/store/wreck.h"
 
@@ -27,6 +29,7 @@ struct rescue {
     const struct wreck_entry **names; /* of each device: its best record in the dictionary */
     uint8_t *told;                    /* a bit a device: its record was sent */
     size_t devices;
+    struct letter_list letters;
     struct found *found;                  /* by device and stream */
     uint64_t *sent_to[STORE_UPLINKS_MAX]; /* readings by device */
     struct frame_end end;
@@ -189,6 +192,58 @@ static void tell_beginning(struct rescue *r)
     }
 }
 
+static bool has_crashed(const struct salvage_order *order, uint64_t leaf)
+{
+    bool crashed = false;
+    for (unsigned i = 0; i < order->crash_count; i++) {
+        crashed |= order->crashes[i] == leaf;
+    }
+    return crashed;
+}
+
+/* Says that the entry is looked at now; false: it has crashed its reader. */
+static bool touch(void *user, const struct wreck_entry *entry)
+{
+    struct rescue *r = user;
+    const struct salvage_place place = {entry->part, entry->number, entry->leaf, 0};
+    if (has_crashed(r->order, entry->leaf)) {
+        return false;
+    }
+    send_frame(r, FRAME_BLOCK, &place, sizeof(place), NULL, 0);
+    return true;
+}
+
+/* Complete are those of a sound tree, if they are as many as its state has counted. */
+static int tell_records(struct rescue *r)
+{
+    const struct state_note *note = state_note(&r->state, RECORD_COUNT_NOTE);
+    uint64_t good = 0, expected = note == NULL ? 0 : (uint64_t)note->value;
+    bool bad = false, send = !r->order->look_only && !r->order->records_done;
+    for (size_t i = 0; send && i < wreck_count(r->wreck); i++) {
+        const struct wreck_entry *entry = wreck_at(r->wreck, i);
+        if (wreck_kind(entry) != WRECK_RECORD) {
+            continue;
+        }
+        int rc = touch(r, entry) ? wreck_read(r->wreck, entry, &r->value) : -EBADMSG;
+        if (rc == -ENOMEM) {
+            return rc;
+        }
+        if (rc == 0 && r->value.len <= STORE_RECORD_MAX) {
+            send_frame(r, FRAME_RECORD, &entry->number, sizeof(entry->number), r->value.data,
+                       r->value.len);
+            good++;
+        } else {
+            bad = true;
+        }
+    }
+    if (send) {
+        const struct frame_records records = {
+            .complete = r->state_known && !wreck_is_broken(r->wreck) && !bad && good == expected};
+        send_frame(r, FRAME_RECORDS, &records, sizeof(records), NULL, 0);
+    }
+    return r->error;
+}
+
 static bool tell_device(struct rescue *r, uint32_t device)
 {
     if (device == 0 || device > r->devices || r->names[device] == NULL) {
@@ -236,13 +291,63 @@ static int order_of(const struct salvage_place *a, const struct salvage_place *b
     return order != 0 ? order : a->row < b->row ? -1 : a->row > b->row;
 }
 
-/* Whatever it is found in, the log or large blocks, each scan goes out once. */
-static void take_scan(struct rescue *r, const struct scan *scan, uint64_t prev_seq,
-                      const struct salvage_place *place)
+/* Whether the uplink has no more to do with the scan, as far as anybody can say. */
+static bool is_dead(const struct rescue *r, const struct scan *scan, const char *uplink)
+{
+    for (unsigned u = 0; u < STORE_UPLINKS_MAX && r->state_known; u++) {
+        const struct state_uplink *known = &r->state.uplinks[u];
+        if (known->name != NULL && strcmp(known->name, uplink) == 0 &&
+            scan->device <= r->state.device_count) {
+            return ranges_contains(&known->devices[scan->device - 1].streams[scan->stream].settled,
+                                   scan->seq);
+        }
+    }
+    return true;
+}
+
+static void send_letter(struct rescue *r, const struct store_letter *letter)
+{
+    const struct frame_letter head = {.refused_ms = letter->refused_ms,
+                                      .uplink_len = (uint32_t)strlen(letter->uplink),
+                                      .why_len = (uint32_t)strlen(letter->why),
+                                      .refused_count = letter->refused_count};
+    auto_buffer struct buffer tail = {0};
+    buffer_add_text(&tail, letter->uplink);
+    buffer_add_text(&tail, letter->why);
+    buffer_add(&tail, letter->refused, letter->refused_count * sizeof(*letter->refused));
+    r->error = r->error == 0 && buffer_failed(&tail) ? -ENOMEM : r->error;
+    send_frame(r, FRAME_LETTER, &head, sizeof(head), tail.data, tail.len);
+}
+
+/* How many letters of the scan stand, one an uplink; `send`: and sends them. What waits for its
+ * uplink (or nobody knows that it does not, and it is in a block) has none. */
+static unsigned use_letters(struct rescue *r, const struct scan *scan, bool send)
+{
+    size_t count;
+    unsigned stand = 0;
+    char before[STATE_NAME_MAX + 1] = "";
+    struct letter_ref *refs = letters_of(&r->letters, scan, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct store_letter letter;
+        refs[i].taken = true;
+        if (letters_read(&r->letters, r->wreck, refs[i].entry, &letter) < 0 ||
+            strcmp(letter.uplink, before) == 0 || !is_dead(r, scan, letter.uplink)) {
+            continue;
+        }
+        snprintf(before, sizeof(before), "%s", letter.uplink);
+        stand++;
+        if (send) {
+            send_letter(r, &letter);
+        }
+    }
+    return stand;
+}
+
+static bool is_found(struct rescue *r, const struct scan *scan, uint64_t prev_seq)
 {
     struct found *found = &r->found[(size_t)scan->device * STREAM_COUNT + scan->stream];
     if (ranges_contains(&found->seqs, scan->seq)) {
-        return;
+        return true;
     }
     uint64_t first = prev_seq < scan->seq ? prev_seq + 1 : scan->seq;
     if (ranges_add(&found->seqs, first, scan->seq) < 0) {
@@ -250,9 +355,17 @@ static void take_scan(struct rescue *r, const struct scan *scan, uint64_t prev_s
     }
     found->scans++;
     found->readings += scan->count;
-    bool wanted;
+    return false;
+}
+
+/* Out of a block, or (lettered) out of its own dead letter. */
+static void use_scan(struct rescue *r, const struct scan *scan, const struct salvage_place *place,
+                     bool lettered)
+{
+    bool wanted, known = r->state_known || lettered;
     struct frame_scan head = {.place = *place, .settled = settled_by(r, scan, &wanted)};
-    if (!wanted) {
+    unsigned letters = use_letters(r, scan, false);
+    if (!wanted && (letters == 0 || !known)) {
         return;
     }
     if (!tell_device(r, scan->device)) {
@@ -264,8 +377,47 @@ static void take_scan(struct rescue *r, const struct scan *scan, uint64_t prev_s
     }
     head.place.row++;
     if (!r->order->look_only && order_of(place, &r->order->from) >= 0) {
+        if (letters > 0 && known) {
+            (void)use_letters(r, scan, true);
+        }
         send_frame(r, FRAME_SCAN, &head, sizeof(head), scan, scan_size(scan));
     }
+}
+
+/* Whatever it is found in, the log or large blocks, each scan goes out once. */
+static void take_scan(struct rescue *r, const struct scan *scan, uint64_t prev_seq,
+                      const struct salvage_place *place)
+{
+    if (!is_found(r, scan, prev_seq)) {
+        use_scan(r, scan, place, false);
+    }
+}
+
+/* What no block holds any more has its letter still. */
+static int take_letters(struct rescue *r)
+{
+    for (size_t i = 0; i < wreck_count(r->wreck) && r->error == 0; i++) {
+        const struct wreck_entry *entry = wreck_at(r->wreck, i);
+        struct store_letter letter;
+        size_t count;
+        if (wreck_kind(entry) != WRECK_LETTER || !touch(r, entry) ||
+            letters_read(&r->letters, r->wreck, entry, &letter) < 0) {
+            continue;
+        }
+        const struct letter_ref *refs = letters_of(&r->letters, letter.scan, &count);
+        if (count > 0 && !refs->taken) {
+            const struct salvage_place place = {SALVAGE_LETTERS | entry->part, entry->number,
+                                                entry->leaf, 0};
+            auto_free struct scan *scan = malloc(scan_size(letter.scan));
+            if (scan == NULL) {
+                return -ENOMEM;
+            }
+            /* The opener is needed for all letters of the scan. */
+            memcpy(scan, letter.scan, scan_size(letter.scan));
+            use_scan(r, scan, &place, true);
+        }
+    }
+    return r->error;
 }
 
 static int take_large(struct rescue *r, const struct wreck_entry *entry,
@@ -312,21 +464,11 @@ static int take_log(struct rescue *r, const struct wreck_entry *entry, struct sa
     return rc;
 }
 
-static bool has_crashed(const struct salvage_order *order, uint64_t leaf)
-{
-    bool crashed = false;
-    for (unsigned i = 0; i < order->crash_count; i++) {
-        crashed |= order->crashes[i] == leaf;
-    }
-    return crashed;
-}
-
 static int take_block(struct rescue *r, const struct wreck_entry *entry)
 {
     struct salvage_place place = {entry->part, entry->number, entry->leaf, 0};
     int rc = -EBADMSG;
-    if (!has_crashed(r->order, entry->leaf)) {
-        send_frame(r, FRAME_BLOCK, &place, sizeof(place), NULL, 0);
+    if (touch(r, entry)) {
         rc = wreck_read(r->wreck, entry, &r->value);
         if (rc == 0) {
             rc = wreck_kind(entry) == WRECK_LARGE ? take_large(r, entry, &place)
@@ -410,6 +552,8 @@ int salvage_child(int out, void *order)
     rc = rc < 0 ? rc : read_records(&r);
     if (rc == 0) {
         tell_beginning(&r);
+        rc = tell_records(&r);
+        rc = rc < 0 ? rc : letters_list(&r.letters, r.wreck, touch, &r);
     }
     for (size_t i = 0; rc == 0 && i < wreck_count(r.wreck); i++) {
         const struct wreck_entry *entry = wreck_at(r.wreck, i);
@@ -417,8 +561,10 @@ int salvage_child(int out, void *order)
             rc = take_block(&r, entry);
         }
     }
+    rc = rc < 0 ? rc : take_letters(&r);
     if (rc == 0) {
         tell_lost(&r);
+        r.end.letters_bad = r.letters.bad;
         send_frame(&r, FRAME_END, &r.end, sizeof(r.end), NULL, 0);
         rc = r.error;
     }

@@ -22,6 +22,8 @@ void salvage_forget(struct salvage *s)
     buffer_finish(&s->input);
     buffer_finish(&s->lost);
     buffer_finish(&s->scan);
+    buffer_finish(&s->letters);
+    s->records_bad = false;
 }
 
 static int take_uplink(struct salvage *s, const uint8_t *at, size_t len)
@@ -122,14 +124,17 @@ static uint32_t settled_here(struct salvage *s, uint32_t settled_there)
 }
 
 /* Its points by their ids here; those without a name are taken out, and the texts moved up. */
-static void rename_points(struct salvage *s, const struct salvage_device *device, struct scan *scan)
+static void rename_points(struct salvage *s, const struct salvage_device *device, struct scan *scan,
+                          uint16_t *map)
 {
     const char *texts = (const char *)&scan->readings[scan->count];
     uint16_t kept = 0;
     for (size_t i = 0; i < scan->count; i++) {
         struct reading reading = scan->readings[i];
+        map[i] = UINT16_MAX;
         if (reading.point < device->count) {
             reading.point = device->points[reading.point];
+            map[i] = kept;
             scan->readings[kept++] = reading;
         }
     }
@@ -140,14 +145,15 @@ static void rename_points(struct salvage *s, const struct salvage_device *device
 
 static uint64_t next_seq(struct salvage *s, uint32_t device, unsigned stream)
 {
-    return s->next_seq != NULL ? s->next_seq(s->user, device, stream)
-                               : store_last_seq(s->store, (enum stream)stream, device) + 1;
+    return s->takers.next_seq != NULL ? s->takers.next_seq(s->takers.user, device, stream)
+                                      : store_last_seq(s->store, (enum stream)stream, device) + 1;
 }
 
 static int append(struct salvage *s, struct scan *scan, uint32_t settled)
 {
     struct store *store = s->store;
-    struct append_how how = {.salvaged = true, .settled = settled_here(s, settled)};
+    struct append_how how = {.salvaged = true,
+                             .settled = settled_here(s, settled) | salvage_dead_for(s)};
     if (store->failed || store->full) {
         return store->failed ? -EIO : -ENOSPC;
     }
@@ -192,15 +198,19 @@ static int take_scan(struct salvage *s, const uint8_t *at, size_t len, size_t *b
                                                                          : NULL;
     if (device == NULL || device->device == 0) {
         s->now[SALVAGE_LOST] += scan->count;
+        buffer_clear(&s->letters);
         move_to(s, &head.place);
         return 0;
     }
     int64_t lost = s->now[SALVAGE_LOST];
-    rename_points(s, device, scan);
+    uint16_t map[SCAN_READINGS_MAX];
+    const size_t count = scan->count;
+    rename_points(s, device, scan, map);
     scan->device = device->device;
     int rc = append(s, scan, head.settled);
     if (rc == -EINVAL) { /* no scan that any store would take */
         s->now[SALVAGE_LOST] += scan->count;
+        buffer_clear(&s->letters);
         rc = 0;
     } else if (rc < 0) {
         s->now[SALVAGE_LOST] = s->refused ? s->now[SALVAGE_LOST] : lost; /* it comes again */
@@ -208,6 +218,9 @@ static int take_scan(struct salvage *s, const uint8_t *at, size_t len, size_t *b
     }
     *bytes += s->scan.len;
     move_to(s, &head.place);
+    if (rc == 0) {
+        salvage_dig(s, scan, map, count, bytes);
+    }
     return rc;
 }
 
@@ -269,6 +282,36 @@ static int take_begin(struct salvage *s, const uint8_t *at, size_t len)
     return 0;
 }
 
+/* What became of a command; where nobody else keeps them, under the number that it had. */
+static int take_record(struct salvage *s, const uint8_t *at, size_t len)
+{
+    uint64_t number;
+    if (len < sizeof(number)) {
+        return -EBADMSG;
+    }
+    memcpy(&number, at, sizeof(number));
+    int rc = s->takers.record != NULL
+                 ? s->takers.record(s->takers.record_user, at + sizeof(number),
+                                    len - sizeof(number))
+                 : store_set_record(s->store, number, at + sizeof(number), len - sizeof(number));
+    bool gone = rc == -EBADMSG || rc == -ENOSPC;
+    s->records_bad |= gone;
+    return gone ? 0 : rc;
+}
+
+static int take_records(struct salvage *s, const uint8_t *at, size_t len)
+{
+    struct frame_records records;
+    if (len != sizeof(records)) {
+        return -EBADMSG;
+    }
+    memcpy(&records, at, sizeof(records));
+    s->now[SALVAGE_RECORDS] = records.complete != 0 && !s->records_bad ? RECORDS_WHOLE
+                                                                       : RECORDS_MISSING;
+    s->store->counted = true;
+    return 0;
+}
+
 static int take_payload(struct salvage *s, unsigned kind, const uint8_t *at, size_t len,
                         size_t *bytes)
 {
@@ -281,6 +324,12 @@ static int take_payload(struct salvage *s, unsigned kind, const uint8_t *at, siz
         return take_uplink(s, at, len);
     case FRAME_NOTE:
         return take_note(s, at, len);
+    case FRAME_RECORD:
+        return take_record(s, at, len);
+    case FRAME_RECORDS:
+        return take_records(s, at, len);
+    case FRAME_LETTER:
+        return salvage_take_letter(s, at, len);
     case FRAME_DEVICE:
         return take_device(s, at, len);
     case FRAME_BLOCK:

@@ -125,6 +125,10 @@ static bool parse_key(const struct lmdb_node *node, bool orphan, struct wreck_en
         *ret_entry = (struct wreck_entry){part_of(orphan, WRECK_LARGE, stream, device), number, 0};
     } else if (key_parse_number(KEY_WAL, key, len, &number)) {
         *ret_entry = (struct wreck_entry){part_of(orphan, WRECK_LOG, 0, 0), number, 0};
+    } else if (key_parse_number(KEY_DEAD, key, len, &number)) {
+        *ret_entry = (struct wreck_entry){part_of(orphan, WRECK_LETTER, 0, 0), number, 0};
+    } else if (key_parse_number(KEY_RECORD, key, len, &number)) {
+        *ret_entry = (struct wreck_entry){part_of(orphan, WRECK_RECORD, 0, 0), number, 0};
     } else {
         return false;
     }

@@ -14,8 +14,17 @@ enum {
 };
 
 /* In the order in which they are listed: the records that explain the blocks, large blocks by
- * stream, device and seq, the log by number. */
-enum wreck_kind { WRECK_STATE, WRECK_ANCHOR, WRECK_DEVICE, WRECK_LARGE, WRECK_LOG, WRECK_KINDS };
+ * stream, device and seq, the log by number, dead letters and small records by theirs. */
+enum wreck_kind {
+    WRECK_STATE,
+    WRECK_ANCHOR,
+    WRECK_DEVICE,
+    WRECK_LARGE,
+    WRECK_LOG,
+    WRECK_LETTER,
+    WRECK_RECORD,
+    WRECK_KINDS
+};
 
 /* Ascending in the list: by part, number, leaf. */
 struct wreck_entry {

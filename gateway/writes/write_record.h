@@ -29,6 +29,8 @@ struct write_record {
 void write_record_encode(const struct write_record *record, struct buffer *ret_bytes);
 /* -EBADMSG, ret_record is undefined then. */
 must_check int write_record_decode(const void *bytes, size_t len, struct write_record *ret_record);
+/* Of one that decodes: whether a checksum says that it is what was written. */
+bool write_record_is_sealed(const void *bytes);
 
 /* The same command, whatever its id, who asked and when. */
 bool write_record_same(const struct write_record *a, const struct write_record *b);

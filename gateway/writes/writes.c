@@ -3,6 +3,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/pipeline/durable.h"
+#include "gateway/store/salvage.h"
 #include "gateway/store/store_clock.h"
 #include "gateway/writes/write_answer.h"
 #include "gateway/writes/write_memory.h"
@@ -422,9 +423,37 @@ static bool check_expiry(struct job *job, int64_t expires_ms, struct refusal *re
     return true;
 }
 
+/* A command that may have been executed before a damaged store was set aside, and no record says
+ * whether: its id is a client's, and it was good then, or is without an end. False: answered. */
+static bool check_doubt(struct job *job, int64_t expires_ms, struct refusal *refusal)
+{
+    int64_t doubt_ms = store_salvage_doubt_ms(job->writes->store);
+    if (!job->record.chosen || doubt_ms == 0) {
+        return true;
+    }
+    if (doubt_ms == SALVAGE_DOUBT_NEW) {
+        return refuse(refusal, 503, "recovering",
+                      "records of commands are being recovered from a damaged store: try again");
+    }
+    int64_t then_ms = expires_ms != 0 ? expires_ms : store_now_ms(job->writes->store);
+    if (doubt_ms < SALVAGE_DOUBT_UNDATED && then_ms > doubt_ms + WRITES_KEPT_MS) {
+        return true;
+    }
+    const struct write_outcome outcome = {
+        .kind = WRITE_UNKNOWN,
+        .why = "a damaged store was set aside, and records of commands with it: this one may have "
+               "been executed before, and will not be executed again"};
+    write_answer_fill(&job->record, &outcome);
+    log_warning("write %s: not executed, it may have been before the store was set aside",
+                job->record.id);
+    return false;
+}
+
 static void answer_refusal(struct job *job, const struct refusal *refusal)
 {
-    write_answer_refuse(&job->record, refusal->status, refusal->code, refusal->message);
+    if (refusal->code != NULL) { /* otherwise the answer stands in the record */
+        write_answer_refuse(&job->record, refusal->status, refusal->code, refusal->message);
+    }
     tell(job);
 }
 
@@ -452,7 +481,8 @@ void writes_execute(struct writes *writes, const struct write_command *command,
     bool repeat = answer_repeat(job);
     pthread_mutex_unlock(&writes->lock);
     bool good = repeat || (check_device(job, config, &refusal) &&
-                           check_expiry(job, command->expires_ms, &refusal));
+                           check_expiry(job, command->expires_ms, &refusal) &&
+                           check_doubt(job, command->expires_ms, &refusal));
     pthread_mutex_lock(&writes->lock);
     if (good && !repeat) {
         /* Looked for again: the same id may have come in between. */
@@ -550,6 +580,65 @@ static int restore(struct writes *writes)
         }
     }
     return r;
+}
+
+/* --- what comes back of a store that was set aside --- */
+
+/* Under the lock: whether the record is to be kept; what is here of its kind is newer mostly. */
+static bool is_wanted(struct writes *writes, const struct write_record *record,
+                      uint64_t *ret_replaced)
+{
+    const struct write_entry *entry = record->standing
+                                          ? write_memory_standing(&writes->memory, record)
+                                          : write_memory_find(&writes->memory, record->id);
+    *ret_replaced = 0;
+    if (entry != NULL && record->standing && entry->record->status != 0 &&
+        entry->record->order < record->order) {
+        *ret_replaced = entry->number;
+        return true;
+    }
+    return entry == NULL;
+}
+
+static int keep(struct writes *writes, const struct write_record *record, uint64_t replaced)
+{
+    auto_buffer struct buffer bytes = {0};
+    uint64_t number = writes->memory.next;
+    write_record_encode(record, &bytes);
+    int r = buffer_failed(&bytes) ? -ENOMEM : 0;
+    if (r == 0 && writes->memory.count == WRITES_REMEMBERED) {
+        return -ENOSPC;
+    }
+    r = r < 0 ? r : store_set_record(writes->store, number, bytes.data, bytes.len);
+    if (r == 0 && replaced > 0) {
+        r = store_set_record(writes->store, replaced, NULL, 0);
+        write_memory_forget(&writes->memory, replaced);
+    }
+    return r < 0 ? r : write_memory_restore(&writes->memory, number, record);
+}
+
+int writes_take_over(void *user, const void *bytes, size_t len)
+{
+    struct writes *writes = user;
+    auto_free struct write_record *record = malloc(sizeof *record);
+    uint64_t replaced;
+    if (record == NULL) {
+        return -ENOMEM;
+    }
+    int r = write_record_decode(bytes, len, record);
+    if (r < 0) {
+        return r;
+    }
+    pthread_mutex_lock(&writes->lock);
+    bool wanted = is_wanted(writes, record, &replaced);
+    if (wanted && record->status == 0) {
+        r = report_unknown(writes, 0, record);
+    }
+    if (r == 0 && wanted && record->chosen) {
+        r = keep(writes, record, replaced);
+    }
+    pthread_mutex_unlock(&writes->lock);
+    return r == 0 && !write_record_is_sealed(bytes) ? -EBADMSG : r;
 }
 
 int writes_create(struct store *store, struct pipeline *pipeline, const struct writes_host *host,

@@ -4,8 +4,10 @@
  * durable: an event "write-intent" and a record, in one commit. Only after that the driver writes.
  * The outcome is made durable the same way ("write-done", "write-failed", "write-unknown"), then
  * it is answered. What a start finds as an intent without outcome is reported as unknown and never
- * executed again; a repeat of an id that a client chose is answered with what is recorded. Calls
- * come from any thread; `done` from the pipeline's or the caller's. */
+ * executed again; a repeat of an id that a client chose is answered with what is recorded. Where a
+ * damaged store took records with it, a command that may have been here before is answered
+ * "unknown" and not executed. Calls come from any thread; `done` from the pipeline's or the
+ * caller's. */
 #pragma once
 
 #include "config/config.h"
@@ -55,6 +57,11 @@ must_check int writes_create(struct store *store, struct pipeline *pipeline,
                              const struct writes_host *host, struct writes **ret_writes);
 /* After the pipeline's end: all commands have been answered. Takes NULL. */
 void writes_destroy(struct writes *writes);
+
+/* A record that comes back out of a store that was set aside (salvage.h); one that is here already
+ * is left alone. Pipeline thread. -EBADMSG, -ENOSPC: it is lost, or nobody can say that it is
+ * right; another error: not now. */
+must_check int writes_take_over(void *writes, const void *bytes, size_t len);
 
 /* `done` is called once with an HTTP status and a JSON body; it may take the body's memory. */
 void writes_execute(struct writes *writes, const struct write_command *command,

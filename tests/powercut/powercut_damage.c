@@ -257,7 +257,7 @@ static int salvage(struct bench *bench, struct store *store)
     uint64_t blocks = 0, bad = 0;
     struct ledger_device total = {0};
     step(bench->life, "salvage");
-    int rc = store_salvage_start(store, NULL, NULL);
+    int rc = store_salvage_start(store, NULL);
     for (unsigned i = 0; rc == 0 && store_salvage_busy(store); i++) {
         rc = store_salvage_step(store);
         rc = rc < 0 ? rc : store_commit(store);

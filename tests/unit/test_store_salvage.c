@@ -162,7 +162,7 @@ static struct store *open_new(const char *dir, unsigned *cloud, unsigned *local)
 /* Until there is nothing more to do. */
 static void salvage_all(struct store *store)
 {
-    assert_int_equal(store_salvage_start(store, NULL, NULL), 0);
+    assert_int_equal(store_salvage_start(store, NULL), 0);
     for (unsigned i = 0; store_salvage_busy(store); i++) {
         assert_in_range(i, 0, STEPS_MAX);
         assert_true(store_salvage_step(store) >= 0);
@@ -210,7 +210,7 @@ static void test_what_was_not_delivered_comes_back(void **state)
     store_close(store);
     /* Not a second time, neither in this store nor in the next one. */
     store = open_new(dir, &cloud, &local);
-    assert_int_equal(store_salvage_start(store, NULL, NULL), 0);
+    assert_int_equal(store_salvage_start(store, NULL), 0);
     assert_false(store_salvage_busy(store));
     store_close(store);
     char path[300];
@@ -367,7 +367,7 @@ static void live_and_salvage(const char *dir, unsigned kills, _Atomic uint64_t *
     struct store *store = open_new(dir, &cloud, &local);
     uint32_t id;
     assert_int_equal(store_device(store, "t1", "", &id), 0);
-    assert_int_equal(store_salvage_start(store, NULL, NULL), 0);
+    assert_int_equal(store_salvage_start(store, NULL), 0);
     store->salvage->step_bytes = 150000 / (kills + 1); /* so that it takes many commits */
     for (;;) {
         auto_free struct scan *scan = fixture_scan(STREAM_RAW, id, 0, 0);
@@ -464,7 +464,7 @@ static void test_a_crashing_child_is_passed_over(void **state)
     set_aside(dir);
     struct store *store = open_new(dir, &cloud, &local);
     note_crash(store, dir);
-    assert_int_equal(store_salvage_start(store, NULL, NULL), 0);
+    assert_int_equal(store_salvage_start(store, NULL), 0);
     for (unsigned i = 0; store_salvage_busy(store); i++) {
         assert_in_range(i, 0, STEPS_MAX);
         struct salvage *s = store->salvage;
@@ -503,7 +503,7 @@ static void test_a_hopeless_file_is_given_up(void **state)
     snprintf(path, sizeof(path), "%s/%s", dir, folder);
     assert_int_equal(mkdir(path, 0700), 0); /* without a file in it */
     struct store *store = open_new(dir, &cloud, &local);
-    assert_int_equal(store_salvage_start(store, NULL, NULL), 0);
+    assert_int_equal(store_salvage_start(store, NULL), 0);
     for (unsigned i = 0; store_salvage_busy(store); i++) {
         assert_in_range(i, 0, STEPS_MAX);
         store->salvage->wait_ms = 0; /* what would take minutes */
