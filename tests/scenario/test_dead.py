@@ -75,6 +75,44 @@ def dead(gateway, *words):
     return status, json.loads(output)
 
 
+def lose_the_store(gateway):
+    """Damaged while the gateway stands still: one of its two meta pages is gone, so that only what
+    came before the last commit is sure to be found; here nothing new came with it."""
+    for _ in range(2):
+        gateway.stop()
+        gateway.start()
+    gateway.stop()
+    with open(gateway.path("data/store/data.mdb"), "r+b") as file:
+        file.write(bytes(4096))
+    gateway.start()
+    found = wait_for(lambda: [one for one in [gateway.get("/v1/status")["store"]["salvage"]]
+                              if one and one["state"] == "done"], 20, "salvage is done")
+    return found[0]
+
+
+def test_letters_outlive_a_damaged_store(tmp_path, cloud):
+    """They come back dead, with their words, and go out once more when asked to."""
+    gateway = begin(tmp_path, cloud)
+    _, before = dead(gateway)
+    salvage = lose_the_store(gateway)
+    status, after = dead(gateway)
+    assert status == 1 and salvage["letters"] == after["scans"] == before["scans"] > 0
+    assert after["reasons"] == before["reasons"]
+    assert [one["refused"] for one in after["letters"]] == \
+        [one["refused"] for one in before["letters"]]
+    ledger = adds_up(gateway)
+    assert ledger["dead"] == after["readings"] and ledger["waiting"] == 0
+    cloud.every, cloud.held = 0, {}  # another store: its seqs are others
+    status, answer = dead(gateway, "requeue", "cloud")
+    assert status == 0 and answer["scans"] == before["scans"], answer
+    gateway.drain()
+    assert dead(gateway)[1]["scans"] == 0
+    assert len(cloud.held) == before["scans"] and cloud.repeats == 0
+    ledger = wait_for(lambda: [one for one in [adds_up(gateway)] if one["waiting"] == 0], 10,
+                      "nothing waits")[0]
+    assert ledger["delivered"] == answer["readings"] and ledger["dead"] == 0
+
+
 def test_list(tmp_path, cloud):
     gateway = begin(tmp_path, cloud)
     ledger = adds_up(gateway)

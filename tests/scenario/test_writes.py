@@ -97,3 +97,43 @@ def test_never_twice(tmp_path, kills):
     unknown = len(operator.outcomes) - len(done)
     print(f"{kills} kills: {len(done)} writes done, {unknown} unknown, "
           f"{len(register.written)} executed, none twice")
+
+
+@pytest.mark.parametrize("damage", ["meta", "record"])
+def test_never_twice_across_a_damaged_store(tmp_path, damage):
+    """The records come back where they read; where not, nothing that may have been done is done
+    again: it is answered "unknown"."""
+    register = Register()
+    gateway = site(tmp_path, register, allow_writes="yes", write_interval="0 s").start()
+    first = gateway.json("write", "t01", "setpoint", "12.5", "--id", "order-1")
+    assert first["outcome"] == "done" and register.written == {125: 1}
+    commits = gateway.get("/v1/status")["store"]["commits"]
+    wait_for(lambda: gateway.get("/v1/status")["store"]["commits"] > commits + 2, 20, "commits")
+    gateway.stop()
+    with open(gateway.path("data/store/data.mdb"), "r+b") as file:
+        data = file.read()
+        file.seek(0)
+        file.write(bytes(4096))  # so that it is set aside
+        at = data.find(b"order-1")
+        while damage == "record" and at >= 0:
+            file.seek(at)
+            file.write(b"ORDER")
+            at = data.find(b"order-1", at + 1)
+    gateway.start()
+
+    def ask(name, value):
+        def told():
+            words = gateway.cli("write", "t01", "setpoint", value, "--id", name, "--json")[1]
+            answer = json.loads(words)
+            passing = answer.get("error", {}).get("code") in ("recovering", "no_such_device")
+            return None if passing else answer
+        return wait_for(told, 20, f"an answer to {name}")
+
+    answer = ask("order-1", "12.5")
+    assert answer["outcome"] == ("done" if damage == "meta" else "unknown"), answer
+    assert ask("order-2", "13.5")["outcome"] == "unknown"
+    assert register.written == {125: 1}, "executed twice, or what may have been executed"
+    status, text = gateway.request("POST", "/v1/write", json.dumps(
+        {"device": "t01", "point": "setpoint", "value": 14.5}))
+    assert status == 200 and json.loads(text)["outcome"] == "done"
+    gateway.stop()
