@@ -296,7 +296,7 @@ static int take_record(struct salvage *s, const uint8_t *at, size_t len)
                  : store_set_record(s->store, number, at + sizeof(number), len - sizeof(number));
     bool gone = rc == -EBADMSG || rc == -ENOSPC;
     s->records_bad |= gone;
-    return gone ? 0 : rc;
+    return gone ? 0 : rc == -EAGAIN ? -EBUSY : rc; /* -EAGAIN would ask the child for more */
 }
 
 static int take_records(struct salvage *s, const uint8_t *at, size_t len)
