@@ -105,6 +105,8 @@ static int encode_cut(struct store *store, size_t rows)
     int rc = wal_encode(store->encoder, store->rows, rows, store_now_ms(store), &store->encoded);
     if (rc == 0) {
         cut->len = store->encoded.len - cut->offset;
+        memo_note(&store->memo, store->newest + 1 + store->cut_count, store->rows, rows,
+                  store->encoded.data + cut->offset, cut->len);
         store->cut_count++;
     }
     return rc;
@@ -317,6 +319,9 @@ static void refuse_pending(struct store *store)
     }
     salvage_refused(store);
     store_unlock(store);
+    for (size_t i = 0; i < store->cut_count; i++) {
+        memo_forget(&store->memo, store->newest + 1 + i);
+    }
     /* Statistics are all that is left of what went for them: their block, the last one, stays. */
     if (store->thinned.len > 0) {
         store->cuts[0] = store->cuts[store->cut_count - 1];

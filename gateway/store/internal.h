@@ -11,9 +11,9 @@
 #include "gateway/store/flush.h"
 #include "gateway/store/pending.h"
 #include "gateway/store/reader.h"
+#include "gateway/store/memo.h"
 #include "gateway/store/salvage.h"
 #include "gateway/store/state.h"
-#include "gateway/store/wal.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -44,6 +44,7 @@ struct store {
     struct buffer encoded; /* blocks of the commit at hand */
     struct cut cuts[CUTS_MAX];
     size_t cut_count;
+    struct memo memo;
     struct buffer record, records; /* the state record; small ones that are new (record.h) */
     struct buffer block;           /* copied out of the map */
     struct buffer letters;         /* the dead letters of the commit at hand */

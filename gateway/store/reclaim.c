@@ -159,12 +159,11 @@ static void raise_floor(struct store *store, unsigned u, const struct wal_row *r
     }
 }
 
-static void raise_floors(struct store *store, const struct opened *block)
+static void raise_floors(struct store *store, const struct wal_row *row)
 {
     for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
-        bool there = store->state.uplinks[u].name != NULL;
-        for (size_t i = 0; there && i < block->header.scans; i++) {
-            raise_floor(store, u, &block->rows[i]);
+        if (store->state.uplinks[u].name != NULL) {
+            raise_floor(store, u, row);
         }
     }
 }
@@ -181,6 +180,7 @@ int reclaim_delete(struct store *store, MDB_txn *txn, const struct key *key, siz
 static int delete_block(struct store *store, MDB_txn *txn, const struct opened *block)
 {
     struct key key = key_number(KEY_WAL, block->number);
+    memo_forget(&store->memo, block->number);
     flush_log_bytes(store, -(int64_t)block->len);
     if (block->damaged) {
         store->state.damaged++;
@@ -191,10 +191,72 @@ static int delete_block(struct store *store, MDB_txn *txn, const struct opened *
 static int drop_tail(struct store *store, MDB_txn *txn, const struct opened *block)
 {
     store_lock(store);
-    raise_floors(store, block);
+    for (size_t i = 0; i < block->header.scans; i++) {
+        raise_floors(store, &block->rows[i]);
+    }
     store_unlock(store);
     store->state.tail = block->number + 1;
     return delete_block(store, txn, block);
+}
+
+/* As passed(), of a run as a whole: where it cannot tell, the rows have to. Under the lock. */
+static bool passed_run(struct store *store, const struct memo_run *run, bool kept)
+{
+    if (run->last_seq <= store->state.devices[run->device - 1].flushed[run->stream]) {
+        return true;
+    }
+    for (unsigned u = 0; u < STORE_UPLINKS_MAX && !kept; u++) {
+        const struct track *track = ledger_track(store, u, run->stream, run->device);
+        if (track != NULL && !ranges_covers(&track->settled, run->prev_seq + 1, run->last_seq)) {
+            return false;
+        }
+    }
+    return !kept;
+}
+
+/* The block as it is remembered; -ENOENT: it is not, or the log has it otherwise. */
+static int recall(struct store *store, MDB_txn *txn, uint64_t number,
+                  const struct memo_block **ret_memo)
+{
+    const struct memo_block *memo = memo_find(&store->memo, number);
+    uint64_t found;
+    MDB_val value;
+    int rc = memo == NULL || number > store->newest
+                 ? -ENOENT
+                 : env_seek(txn, KEY_WAL, number, &found, &value);
+    if (rc == 0 && (found != number || value.mv_size != memo->len)) {
+        rc = -ENOENT;
+    }
+    if (rc == 0) {
+        *ret_memo = memo;
+    }
+    return rc;
+}
+
+/* Lets a block go without reading it. -ENOENT: it is not remembered, or its rows have to tell. */
+static int drop_remembered(struct store *store, MDB_txn *txn, uint64_t number)
+{
+    const struct memo_block *memo = NULL;
+    int rc = recall(store, txn, number, &memo);
+    if (rc < 0) {
+        return rc;
+    }
+    struct opened block = {.number = number, .len = memo->len, .header = memo->header};
+    store_clock_header(&store->anchors, number, &block.header);
+    bool stays = held(store, &block) || kept(store, &block), all = true;
+    store_lock(store);
+    for (size_t i = 0; i < memo->run_count && all; i++) {
+        all = passed_run(store, &memo->runs[i], stays);
+    }
+    for (size_t i = 0; i < memo->run_count && all; i++) {
+        const struct memo_run *run = &memo->runs[i];
+        raise_floors(
+            store,
+            &(struct wal_row){.device = run->device, .stream = run->stream, .seq = run->last_seq});
+    }
+    store_unlock(store);
+    store->state.tail = all ? number + 1 : store->state.tail;
+    return all ? delete_block(store, txn, &block) : -ENOENT;
 }
 
 /* The oldest blocks leave once everybody is done with them and they are old enough. */
@@ -202,7 +264,13 @@ static int reclaim_tail(struct store *store, MDB_txn *txn)
 {
     for (unsigned i = 0; i < TAIL_BLOCKS_MAX && store->plan.count < PLAN_DELETES_MAX; i++) {
         struct opened block = {0};
-        int rc = seek(store, txn, store->state.tail, &block);
+        int rc = drop_remembered(store, txn, store->state.tail);
+        if (rc == 0) {
+            continue;
+        }
+        if (rc == -ENOENT) {
+            rc = seek(store, txn, store->state.tail, &block);
+        }
         if (rc == -ENOENT) {
             store->state.tail = store->state.next;
             return 0;

@@ -231,6 +231,7 @@ void store_close(struct store *store)
     env_close(store->env);
     dictionary_destroy(store->dictionary);
     wal_encoder_destroy(store->encoder);
+    memo_finish(&store->memo);
     flush_destroy(store->flush);
     requeue_destroy(store->requeue);
     wal_decoder_destroy(store->decoder);

@@ -2,6 +2,7 @@
  * through. */
 #include "gateway/base/crc32c.h"
 #include "gateway/store/key.h"
+#include "gateway/store/memo.h"
 #include "gateway/store/ranges.h"
 #include "gateway/store/state.h"
 #include "gateway/store/wal.h"
@@ -314,6 +315,56 @@ static void test_numbers_are_packed_as_one_by_one(void **state)
     }
 }
 
+/* Two scans of each device, encoded and noted as that block. */
+static void note_block(struct memo *memo, uint64_t number, size_t devices)
+{
+    struct wal_encoder *encoder = NULL;
+    auto_buffer struct buffer block = {0};
+    struct scan *scans = calloc(devices * 2, sizeof(*scans));
+    struct wal_row *rows = calloc(devices * 2, sizeof(*rows));
+    for (size_t i = 0; i < devices * 2; i++) {
+        scans[i] = (struct scan){.device = (uint32_t)(i / 2) + 1, .seq = number + i % 2 * 5};
+        rows[i] = (struct wal_row){
+            .scan = &scans[i], .seq = scans[i].seq, .prev_seq = scans[i].seq - 1};
+    }
+    assert_int_equal(wal_encoder_create(&encoder), 0);
+    assert_int_equal(wal_encode(encoder, rows, devices * 2, (int64_t)number * 100, &block), 0);
+    memo_note(memo, number, rows, devices * 2, block.data, block.len);
+    wal_encoder_destroy(encoder);
+    free(rows);
+    free(scans);
+}
+
+static void test_the_newest_blocks_are_remembered_within_bounds(void **state)
+{
+    (void)state;
+    struct memo memo = {0};
+    assert_null(memo_find(&memo, 0));
+    for (uint64_t number = 1; number <= MEMO_BLOCKS + 3; number++) {
+        note_block(&memo, number, 70);
+    }
+    assert_null(memo_find(&memo, 3));
+    for (uint64_t number = 4; number <= MEMO_BLOCKS + 3; number++) {
+        const struct memo_block *block = memo_find(&memo, number);
+        assert_non_null(block);
+        assert_int_equal(block->header.scans, 140);
+        assert_int_equal(block->header.written_ms, number * 100);
+        assert_int_equal(block->run_count, 70);
+        assert_int_equal(block->runs[69].device, 70);
+        assert_int_equal(block->runs[69].prev_seq, number - 1);
+        assert_int_equal(block->runs[69].last_seq, number + 5);
+    }
+    memo_forget(&memo, 3); /* another one has its place */
+    assert_non_null(memo_find(&memo, 3 + MEMO_BLOCKS));
+    memo_forget(&memo, 4);
+    assert_null(memo_find(&memo, 4));
+    note_block(&memo, 101, MEMO_RUNS_MAX);
+    assert_int_equal(memo_find(&memo, 101)->run_count, MEMO_RUNS_MAX);
+    note_block(&memo, 102, MEMO_RUNS_MAX + 1);
+    assert_null(memo_find(&memo, 102));
+    memo_finish(&memo);
+}
+
 static void test_ranges_against_a_bitmap(void **state)
 {
     (void)state;
@@ -447,6 +498,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_block_of_version_1_stays_readable, set_up,
                                         tear_down),
         cmocka_unit_test(test_numbers_are_packed_as_one_by_one),
+        cmocka_unit_test(test_the_newest_blocks_are_remembered_within_bounds),
         cmocka_unit_test(test_ranges_against_a_bitmap),
         cmocka_unit_test(test_ranges_are_bounded),
         cmocka_unit_test(test_the_state_record_comes_back),
