@@ -2,8 +2,11 @@
 
 WINDROW_POSTGRES_ROUNDS sets how often both are killed (4).
 """
+import contextlib
 import os
 import random
+import socket
+import threading
 import time
 
 import pytest
@@ -115,6 +118,78 @@ def test_server_restarts_under_a_running_gateway(tmp_path, server):
         gateway.wait_delivered(before + 1, 30, "db")
     ledger = settle(gateway)
     assert int(server.sql("SELECT count(*) FROM readings")) == ledger["read"]
+
+
+class Cutter:
+    """Before a server: ends or silences a connection at a moment of a batch, `times` times."""
+
+    def __init__(self, server, moment, times=2):
+        self.server, self.moment, self.left = server, moment, times
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self.serve, args=(self.listener.accept()[0],),
+                                 daemon=True).start()
+
+    def strikes(self):
+        with self.lock:
+            self.left -= 1
+            return self.left >= 0
+
+    def serve(self, client):
+        with contextlib.suppress(OSError), client, \
+                socket.create_connection(("127.0.0.1", self.server.port)) as server:
+            state = {"silent": False}
+            threading.Thread(target=self.back, args=(server, client, state), daemon=True).start()
+            copying = False
+            while data := client.recv(65536):
+                if copying and self.moment == "within COPY" and self.strikes():
+                    server.sendall(data[:len(data) // 2])
+                    return
+                copying = b"COPY pg_temp" in data
+                if b"INSERT INTO" in data and self.moment != "within COPY" and self.strikes():
+                    state["silent"] = True
+                    server.sendall(data)
+                    if self.moment == "before the commit's answer":
+                        self.server.sql("SELECT pg_sleep(0.05)")
+                        return
+                    continue
+                server.sendall(data)
+
+    @staticmethod
+    def back(server, client, state):
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                if not state["silent"]:
+                    client.sendall(data)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("moment, word", [
+    ("within COPY", ""), ("before the commit's answer", ""),
+    ("silence after the commit", "no answer from the database within timeout")])
+def test_a_server_that_goes_away_within_a_batch(tmp_path, server, moment, word):
+    """Nothing of such a batch counts as delivered; what was committed all the same is known again
+    by its identity."""
+    cutter = Cutter(server, moment)
+    gateway = site(tmp_path, server, host="127.0.0.1", port=cutter.port, timeout="1 s").start()
+    heard = set()
+
+    def struck():
+        heard.add(words(gateway))
+        return cutter.left < 0
+    wait_for(struck, 30, lambda: (cutter.left, heard))
+    assert not word or any(word in text for text in heard), heard
+    ledger = settle(gateway)
+    assert ledger["dead"] == 0 and int(server.sql("SELECT count(*) FROM readings")) == \
+        ledger["delivered"] == ledger["read"]
+    cutter.listener.close()
 
 
 def test_only_the_refused_record_is_dead(tmp_path, server):

@@ -205,7 +205,7 @@ void mqtt_side_subscribed(struct mqtt_side *side, int message, int reason)
     }
 }
 
-void mqtt_side_acknowledged(struct mqtt_side *side, int message, int reason)
+bool mqtt_side_acknowledged(struct mqtt_side *side, int message, int reason)
 {
     auto_free struct mqtt_note *note = mqtt_notes_acknowledged(&side->notes, message);
     int64_t now_ms = clock_mono_ms();
@@ -215,6 +215,7 @@ void mqtt_side_acknowledged(struct mqtt_side *side, int message, int reason)
                     mqtt_reason_words(reason));
         side->warn_at_ms = now_ms + WARN_MS;
     }
+    return note != NULL;
 }
 
 static void take_answers(struct mqtt_side *side, int64_t now_ms)

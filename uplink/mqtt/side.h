@@ -28,7 +28,8 @@ void mqtt_side_down(struct mqtt_side *side, int64_t now_ms);
 void mqtt_side_received(struct mqtt_side *side, const char *topic, const void *payload, size_t len,
                         bool retained);
 void mqtt_side_subscribed(struct mqtt_side *side, int message, int reason);
-void mqtt_side_acknowledged(struct mqtt_side *side, int message, int reason);
+/* Whether it was one of the notes. */
+bool mqtt_side_acknowledged(struct mqtt_side *side, int message, int reason);
 
 /* Does what is due, while connected and while not. */
 void mqtt_side_step(struct mqtt_side *side, int64_t now_ms);

@@ -285,8 +285,8 @@ static void on_acknowledged(void *user, int message, int reason)
         return;
     }
     /* What no job waits for: the side's, and the link's own status message. */
-    if (t->side != NULL) {
-        mqtt_side_acknowledged(t->side, message, reason);
+    if (t->side != NULL && mqtt_side_acknowledged(t->side, message, reason)) {
+        t->progress_ms = clock_mono_ms();
     }
 }
 
@@ -449,6 +449,7 @@ static void publish_notes(struct mqtt_transport *t)
         }
         spend(t, &note->frame);
         mqtt_notes_sent(notes, note, message);
+        t->progress_ms = clock_mono_ms();
     }
 }
 
@@ -527,7 +528,9 @@ static size_t work(struct mqtt_transport *t, short revents)
         warn(t, contested, words);
         return ended + drop_link(t, reason, words);
     }
-    if (t->pending_count > 0 && clock_mono_ms() - t->progress_ms >= t->settings->line.timeout_ms) {
+    /* Notes as well: where one message goes at a time, readings wait for them. */
+    bool asked = t->pending_count > 0 || !side_rests(t);
+    if (asked && clock_mono_ms() - t->progress_ms >= t->settings->line.timeout_ms) {
         return ended + drop_link(t, 0, "the broker acknowledges nothing any more (timeout)");
     }
     return ended;
