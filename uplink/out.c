@@ -2,6 +2,7 @@
 
 #include "gateway/base/clock.h"
 
+#include <assert.h>
 #include <errno.h>
 
 static const char pairs[] = "00010203040506070809101112131415161718192021222324"
@@ -29,24 +30,32 @@ static const uint64_t tens[] = {1u,
                                 100000000000000000u,
                                 1000000000000000000u};
 
+static char *two_digits(char *at, uint32_t value)
+{
+    memcpy(at, pairs + 2 * value, 2);
+    return at + 2;
+}
+
+/* Most numbers have few digits: neither a loop nor a copy of unknown length for those. */
 static char *small_uint(char *at, uint32_t value)
 {
-    char text[10];
-    char *from = text + sizeof text;
-    while (value >= 100) {
-        from -= 2;
-        memcpy(from, pairs + 2 * (value % 100), 2);
-        value /= 100;
+    if (value >= 10000) {
+        at = small_uint(at, value / 10000);
+        value %= 10000;
+        return two_digits(two_digits(at, value / 100), value % 100);
+    }
+    if (value >= 1000) {
+        return two_digits(two_digits(at, value / 100), value % 100);
+    }
+    if (value >= 100) {
+        *at = (char)('0' + value / 100);
+        return two_digits(at + 1, value % 100);
     }
     if (value >= 10) {
-        from -= 2;
-        memcpy(from, pairs + 2 * value, 2);
-    } else {
-        *--from = (char)('0' + value);
+        return two_digits(at, value);
     }
-    size_t len = (size_t)(text + sizeof text - from);
-    memcpy(at, from, len);
-    return at + len;
+    *at = (char)('0' + value);
+    return at + 1;
 }
 
 char *out_uint(char *at, uint64_t value)
@@ -75,18 +84,30 @@ char *out_int(char *at, int64_t value)
 /* The digits behind the point, all `places` of them. */
 static char *fraction(char *at, uint64_t value, int places)
 {
+    char *end = at + places + 1;
     *at = '.';
-    if (value <= UINT32_MAX) {
-        uint32_t small = (uint32_t)value;
-        for (int i = places; i > 0; i--, small /= 10) {
-            at[i] = (char)('0' + small % 10);
-        }
-    } else {
-        for (int i = places; i > 0; i--, value /= 10) {
-            at[i] = (char)('0' + value % 10);
-        }
+    for (; places > 9; places--, value /= 10) {
+        at[places] = (char)('0' + value % 10);
     }
-    return at + places + 1;
+    uint32_t small = (uint32_t)value;
+    for (; places > 1; places -= 2, small /= 100) {
+        two_digits(at + places - 1, small % 100);
+    }
+    if (places == 1) {
+        at[1] = (char)('0' + small % 10);
+    }
+    return end;
+}
+
+/* m / 10^places, the divisions that are usual by constants. */
+static uint32_t whole_part(uint32_t m, int places, uint32_t *ret_rest)
+{
+    uint32_t whole = places == 1   ? m / 10
+                     : places == 2 ? m / 100
+                     : places == 3 ? m / 1000
+                                   : m / (uint32_t)tens[places];
+    *ret_rest = m - whole * (uint32_t)tens[places];
+    return whole;
 }
 
 char *out_decimal(char *at, struct decimal d)
@@ -102,20 +123,14 @@ char *out_decimal(char *at, struct decimal d)
         }
         return at;
     }
-    uint64_t divisor = tens[-d.exponent];
     if (m <= UINT32_MAX && d.exponent >= -9) {
-        uint32_t small = (uint32_t)m, by = (uint32_t)divisor;
-        at = small_uint(at, small / by);
-        return fraction(at, small % by, -d.exponent);
+        uint32_t rest;
+        at = small_uint(at, whole_part((uint32_t)m, -d.exponent, &rest));
+        return fraction(at, rest, -d.exponent);
     }
+    uint64_t divisor = tens[-d.exponent];
     at = out_uint(at, m / divisor);
     return fraction(at, m % divisor, -d.exponent);
-}
-
-static char *two_digits(char *at, uint32_t value)
-{
-    memcpy(at, pairs + 2 * value, 2);
-    return at + 2;
 }
 
 char *out_time(char *at, int64_t time_ms)
@@ -160,6 +175,11 @@ void out_number(struct buffer *b, int64_t value)
     }
 }
 
+/* Copies of a length that the compiler knows are quicker than a call: KEY_COPY bytes, of which the
+ * first len count. Behind the names are so many more. */
+enum { KEY_COPY = 32 };
+static_assert((int)KEY_COPY <= (int)OUT_NUMBER_MAX, "there is room for a number behind each key");
+
 static void render_key(struct buffer *b, const char *name, size_t len, unsigned point)
 {
     char unnamed[24];
@@ -192,9 +212,15 @@ int out_names_use(struct out_names *n, const struct store_names *names)
         render_key(&n->text, names->points[i].name, names->points[i].name_len, (unsigned)i);
         n->keys[i] = (struct out_name){(uint32_t)from, (uint32_t)(n->text.len - from)};
     }
+    /* What copy_key() reads beyond the last of them. */
+    uint8_t *behind = buffer_reserve(&n->text, KEY_COPY);
+    if (behind == NULL) {
+        return -ENOMEM;
+    }
+    memset(behind, 0, KEY_COPY);
     n->names = names;
     n->count = count;
-    return buffer_failed(&n->text) ? -ENOMEM : 0;
+    return 0;
 }
 
 void out_names_finish(struct out_names *n)
@@ -214,6 +240,16 @@ void out_key(struct buffer *b, const struct out_names *n, uint16_t point, bool c
     buffer_printf(b, "%s\"point_%u\":", comma ? "," : "", (unsigned)point);
 }
 
+/* Needs room for KEY_COPY bytes, and as many to read. */
+static char *copy_key(char *at, const uint8_t *key, size_t len)
+{
+    memcpy(at, key, KEY_COPY);
+    if (len > KEY_COPY) {
+        memcpy(at + KEY_COPY, key + KEY_COPY, len - KEY_COPY);
+    }
+    return at + len;
+}
+
 /* The usual value, a decimal of a point with a name: one check for room, then straight copies. */
 static bool fast_value(struct buffer *b, const struct out_names *n, const struct reading *r,
                        bool comma)
@@ -226,8 +262,8 @@ static bool fast_value(struct buffer *b, const struct out_names *n, const struct
     size_t skip = comma ? 0 : 1;
     char *at = out_room(b, key.len + OUT_NUMBER_MAX);
     if (at != NULL) {
-        memcpy(at, n->text.data + key.offset + skip, key.len - skip);
-        out_advance(b, out_decimal(at + key.len - skip, reading_decimal(r)));
+        at = copy_key(at, n->text.data + key.offset + skip, key.len - skip);
+        out_advance(b, out_decimal(at, reading_decimal(r)));
     }
     return true;
 }

@@ -248,6 +248,27 @@ static void test_numbers_agree_with_the_slow_writer(void **state)
     }
 }
 
+/* Around the length up to which keys are copied in one piece; each at the end of the names, too. */
+static void test_names_of_any_length(void **state)
+{
+    struct fixture *f = *state;
+    enum { LONGEST = 100 };
+    static const char letters[LONGEST + 1] =
+        "abcdefghijklmnopqrstuvwxyz0123456789_abcdefghijklmnopq"
+        "rstuvwxyz0123456789_abcdefghijklmnopqrstuvwxyz";
+    struct store_point_name points[2];
+    struct store_names names = {"t01", "", 2, points};
+    add(f, make_scan(7, 1, 1769855400000, 2), &names);
+    for (uint16_t len = 1; len <= LONGEST; len++) {
+        char expected[2 * LONGEST + 60];
+        points[0] = (struct store_point_name){letters, "", len};
+        points[1] = (struct store_point_name){letters + LONGEST - len, "", len};
+        snprintf(expected, sizeof expected, "\"values\":{\"%.*s\":8.42,\"%s\":8.43}}]}", (int)len,
+                 letters, letters + LONGEST - len);
+        assert_non_null(strstr(encode(f, HTTP_BATCH), expected));
+    }
+}
+
 static void test_times_agree_with_the_clock(void **state)
 {
     (void)state;
@@ -395,6 +416,7 @@ int main(void)
         T(test_too_large_asks_for_a_smaller_cut),
         T(test_idempotency_key),
         T(test_numbers_agree_with_the_slow_writer),
+        T(test_names_of_any_length),
         T(test_times_agree_with_the_clock),
         T(test_delivered_needs_the_count),
         T(test_a_body_beyond_the_bound_accounts_for_nothing),

@@ -91,18 +91,23 @@ static void write_deltas(struct buffer *out, const struct block *b, size_t colum
     out_literal(out, "{\"scale\":");
     decimal_write(out, (struct decimal){1, b->cells[column]->exponent});
     out_literal(out, ",\"deltas\":[");
+    const struct reading *const *cell = &b->cells[column];
     int64_t last = 0;
-    for (size_t row = 0; row < b->row_count; row++) {
+    for (size_t row = 0; row < b->row_count; row++, cell += b->column_count) {
         char *at = out_room(out, OUT_NUMBER_MAX);
         if (at == NULL) {
             return;
         }
-        int64_t value = b->cells[row * b->column_count + column]->integer;
-        if (row > 0) {
-            *at++ = ',';
+        int64_t delta = (*cell)->integer - last;
+        last = (*cell)->integer;
+        *at = ',';
+        at += row > 0;
+        if (delta >= 0 && delta <= 9) { /* most are */
+            *at = (char)('0' + delta);
+            out_advance(out, at + 1);
+        } else {
+            out_advance(out, out_int(at, delta));
         }
-        out_advance(out, out_int(at, value - last));
-        last = value;
     }
     out_literal(out, "]}");
 }
