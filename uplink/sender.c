@@ -78,7 +78,7 @@ int sender_create(struct store *store, unsigned uplink_index, const struct confi
     s->streams = uplink_streams(s->common);
     s->stop_fd = s->wake_fd = -1;
     s->status.state = SENDER_STOPPED;
-    s->status.backlog_eta_s = s->eta_s = -1;
+    s->status.backlog_eta_s = -1;
     pthread_mutex_init(&s->lock, NULL);
     int r = make(s);
     if (r < 0) {

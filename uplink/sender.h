@@ -29,6 +29,7 @@ struct sender_status {
     uint64_t waiting, delivered, rejected; /* readings; delivered and rejected since start */
     int64_t lag_s;                         /* age of the oldest waiting reading, 0: none waits */
     int64_t backlog_eta_s;                 /* -1: not known or not shrinking */
+    uint64_t delivered_per_s, bytes_per_s; /* over the last seconds while something waits */
     uint64_t requests, failures, bytes_sent;
     int64_t last_delivered_ms; /* UTC */
     int64_t retry_in_ms;       /* until the next attempt, 0: now */

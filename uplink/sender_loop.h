@@ -74,8 +74,8 @@ struct sender {
     size_t aside_count;
     unsigned grown, rejects; /* counts for SENDER_GROW_AFTER, SENDER_REJECTS_BEFORE_HOLD */
     uint64_t random, body_bytes;
-    uint64_t eta_waiting;
-    int64_t eta_since_ms, eta_s;
+    uint64_t eta_waiting, eta_delivered, eta_bytes; /* when the last sample was taken */
+    int64_t eta_since_ms;
 
     pthread_mutex_t lock;
     struct sender_status status;    /* guarded; times in it are absolute: */

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-enum { ETA_SAMPLE_MS = 2000 };
+/* A sample holds an answer at least, as long as there are any. */
+enum { ETA_SAMPLE_MS = 2000, ETA_SAMPLE_MAX_MS = 60000 };
 
 const char *sender_state_name(enum sender_state state)
 {
@@ -24,21 +25,33 @@ void sender_note_error(struct sender *s, const char *words)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* By how fast the backlog has shrunk over the last sample. */
+static uint64_t a_second(uint64_t from, uint64_t to, int64_t passed_ms)
+{
+    return to > from ? (uint64_t)((double)(to - from) * 1000.0 / (double)passed_ms) : 0;
+}
+
+/* By what was sent, and by how fast the backlog has shrunk, over the last sample. */
 static void estimate(struct sender *s, uint64_t waiting, int64_t now_ms)
 {
+    struct sender_status *to = &s->status;
     int64_t passed_ms = now_ms - s->eta_since_ms;
+    bool silent = to->delivered == s->eta_delivered && passed_ms < ETA_SAMPLE_MAX_MS;
     if (waiting == 0) {
-        s->eta_s = 0;
-    } else if (passed_ms < ETA_SAMPLE_MS) {
+        to->backlog_eta_s = 0;
+        to->delivered_per_s = to->bytes_per_s = 0;
+    } else if (s->eta_since_ms == 0) {
+        to->backlog_eta_s = -1;
+    } else if (passed_ms < ETA_SAMPLE_MS || silent) {
         return;
-    } else if (s->eta_since_ms != 0 && s->eta_waiting > waiting) {
-        double a_second = (double)(s->eta_waiting - waiting) * 1000.0 / (double)passed_ms;
-        s->eta_s = (int64_t)((double)waiting / a_second) + 1;
     } else {
-        s->eta_s = -1;
+        uint64_t shrunk = a_second(waiting, s->eta_waiting, passed_ms);
+        to->backlog_eta_s = shrunk > 0 ? (int64_t)(waiting / shrunk) + 1 : -1;
+        to->delivered_per_s = a_second(s->eta_delivered, to->delivered, passed_ms);
+        to->bytes_per_s = a_second(s->eta_bytes, to->bytes_sent, passed_ms);
     }
     s->eta_waiting = waiting;
+    s->eta_delivered = to->delivered;
+    s->eta_bytes = to->bytes_sent;
     s->eta_since_ms = now_ms;
 }
 
@@ -66,7 +79,6 @@ void sender_publish(struct sender *s, int64_t now_ms)
     for (size_t i = 0; i < STORE_LANES; i++) {
         waiting += s->backlog.readings[i]; /* in flight as well */
     }
-    estimate(s, waiting, now_ms);
     warn(s);
     struct uplink_beside beside = {.commands = NULL};
     if (s->type->transport->beside != NULL) {
@@ -80,9 +92,9 @@ void sender_publish(struct sender *s, int64_t now_ms)
                       : sending    ? SENDER_SENDING
                                    : SENDER_IDLE;
     s->status.waiting = waiting;
-    s->status.backlog_eta_s = s->eta_s;
     s->status.beside = beside;
     s->status.bytes_sent = s->type->transport->bytes_sent(s->transport);
+    estimate(s, waiting, now_ms);
     s->oldest_ms = s->backlog.oldest_ms;
     s->retry_at_ms = s->pace.quiet_until_ms;
     pthread_mutex_unlock(&s->lock);

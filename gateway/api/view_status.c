@@ -119,6 +119,8 @@ static void write_uplinks(struct json_out *out, const struct roster *roster)
         json_out_time(out, "last_delivered", s->last_delivered_ms);
         json_out_int(out, "retry_in_ms", s->retry_in_ms);
         json_out_int(out, "backlog_eta_s", s->backlog_eta_s);
+        json_out_uint(out, "delivered_per_s", s->delivered_per_s);
+        json_out_uint(out, "bytes_per_s", s->bytes_per_s);
         json_out_uint(out, "requests", s->requests);
         json_out_uint(out, "failures", s->failures);
         json_out_uint(out, "bytes_sent", s->bytes_sent);

@@ -233,7 +233,11 @@ static void show_uplink(const json_t *uplink, int64_t now_ms)
         printf("%10snext try in %s\n", "", buffer_text(&b));
     } else if (answer_int(uplink, "backlog_eta_s") > 0) {
         text_span(&b, answer_int(uplink, "backlog_eta_s"));
-        printf("%10sthe backlog is gone in about %s\n", "", buffer_text(&b));
+        buffer_add_text(&b, ": ");
+        text_count(&b, (uint64_t)answer_int(uplink, "delivered_per_s"));
+        buffer_add_text(&b, " readings and ");
+        text_bytes(&b, (uint64_t)answer_int(uplink, "bytes_per_s"));
+        printf("%10sthe backlog is gone in about %s a second\n", "", buffer_text(&b));
     }
 }
 

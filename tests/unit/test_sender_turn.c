@@ -1,5 +1,5 @@
 /* The sender's turns: what is made goes out before the next is made, so that an endpoint works
- * while we do. A transport of the test's own counts. */
+ * while we do; and what it tells of a backlog. A transport of the test's own counts. */
 #include "gateway/base/log.h"
 #include "store_fixture.h"
 #include "uplink/sender_loop.h"
@@ -12,6 +12,7 @@ enum { DEVICES = 6, SCANS = 100, PARALLEL = 4, LIMIT_MS = 20000 };
 static struct counts {
     bool slow; /* encoding takes longer than a turn */
     unsigned unsent, unsent_max, flying, flying_max, requests;
+    uint64_t bytes;
     struct {
         void (*done)(void *user, const struct uplink_reply *reply);
         void *user;
@@ -72,7 +73,7 @@ static int fake_run(void *state, int wake_fd, int64_t timeout_ms)
 static uint64_t fake_bytes_sent(const void *state)
 {
     (void)state;
-    return 0;
+    return counts.bytes;
 }
 
 static int fake_encode(const void *settings, const struct batch *batch,
@@ -156,12 +157,26 @@ static void drain(struct site *s)
     sender_destroy(sender);
 }
 
-static void run(const char *replay, bool slow)
+static struct site begin(const char *replay)
 {
     struct site s = {.dir = fixture_dir()};
-    counts = (struct counts){.slow = slow};
     s.store = fixture_open(s.dir, &fixture_settings);
     assert_int_equal(store_add_uplink(s.store, "cloud", 1, 0, &s.uplink), 0);
+    load_config(&s, replay);
+    return s;
+}
+
+static void end(struct site *s)
+{
+    config_unref(s->config);
+    store_close(s->store);
+    fixture_remove(s->dir);
+}
+
+static void run(const char *replay, bool slow)
+{
+    struct site s = begin(replay);
+    counts = (struct counts){.slow = slow};
     for (unsigned d = 0; d < DEVICES; d++) {
         char name[8];
         snprintf(name, sizeof name, "t%u", d);
@@ -170,16 +185,13 @@ static void run(const char *replay, bool slow)
             assert_int_equal(fixture_append(s.store, STREAM_RAW, device, seq), 0);
         }
     }
-    load_config(&s, replay);
     drain(&s);
     assert_true(counts.requests >= DEVICES * SCANS / 10);
     assert_in_range(counts.flying_max, 2, PARALLEL); /* they are on their way together */
     if (slow) {
         assert_int_equal(counts.unsent_max, 1);
     }
-    config_unref(s.config);
-    store_close(s.store);
-    fixture_remove(s.dir);
+    end(&s);
 }
 
 static void test_each_request_goes_out_before_the_next_is_made(void **state)
@@ -196,12 +208,54 @@ static void test_quick_ones_go_out_too(void **state)
     run("live-and-backfill", false);
 }
 
+static struct sender_status publish(struct sender *s, uint64_t waiting, int64_t now_ms)
+{
+    struct sender_status status;
+    s->backlog.readings[STORE_LANE_BACKFILL] = waiting;
+    sender_publish(s, now_ms);
+    sender_status(s, &status);
+    return status;
+}
+
+static void test_when_the_backlog_is_gone(void **state)
+{
+    (void)state;
+    struct site site = begin("oldest-first");
+    struct sender *s = NULL;
+    assert_int_equal(
+        sender_create(site.store, site.uplink, &site.config->uplinks[0], site.config, &s), 0);
+    s->type = &fake_uplink;
+    counts = (struct counts){0};
+    assert_int_equal(publish(s, 100000, 1000).backlog_eta_s, -1); /* not known yet */
+    s->status.delivered += 50000;
+    counts.bytes += 80000;
+    assert_int_equal(publish(s, 60000, 2000).backlog_eta_s, -1);
+    struct sender_status status = publish(s, 60000, 5000); /* 2,500 a second had come */
+    assert_int_equal(status.backlog_eta_s, 7);
+    assert_int_equal(status.delivered_per_s, 12500);
+    assert_int_equal(status.bytes_per_s, 20000);
+    status = publish(s, 60000, 30000); /* not a word so far: nothing new is known */
+    assert_int_equal(status.backlog_eta_s, 7);
+    assert_int_equal(status.delivered_per_s, 12500);
+    s->status.delivered += 250;
+    status = publish(s, 90000, 30000); /* more comes than goes */
+    assert_int_equal(status.backlog_eta_s, -1);
+    assert_int_equal(status.delivered_per_s, 10);
+    status = publish(s, 90000, 91000); /* silent for a minute */
+    assert_int_equal(status.delivered_per_s, 0);
+    status = publish(s, 0, 92000);
+    assert_int_equal(status.backlog_eta_s, 0);
+    sender_destroy(s);
+    end(&site);
+}
+
 int main(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_request_goes_out_before_the_next_is_made),
         cmocka_unit_test(test_quick_ones_go_out_too),
+        cmocka_unit_test(test_when_the_backlog_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
