@@ -1,10 +1,9 @@
-/* bench_drain URL CA_FILE [KEYS [SCANS [long|alone]]] - a backlog of SCANS scans of 50 devices of
- * 20 points (1000: a million readings), from a store to an endpoint such as `windrow sink
- * --discard`: seconds and CPU until nothing waits, beside a bare libcurl loop that posts the same
- * documents, made beforehand and uncompressed. long: the line is, and both wait for it most of the
- * time. alone: without that loop, and what went out is told. KEYS are further lines of [uplink],
- * separated by
- * ';', for example "compress = zstd;parallel = 4". */
+/* bench_drain URL CA_FILE [KEYS [SCANS [alone]]] - a backlog of SCANS scans of 50 devices of 20
+ * points (1000: a million readings), from a store to an endpoint such as `windrow sink --discard`:
+ * seconds and CPU until nothing waits, for tests/bench/drain.py. Before that a bare libcurl loop
+ * posts the same readings as `format = batch`, uncompressed documents made beforehand; alone:
+ * without it, and with the most anonymous memory that was in use. KEYS are further lines of
+ * [uplink], separated by ';', for example "compress = zstd;parallel = 4". */
 #include "reference_signal.h"
 #include "tests/bench/backlog.inc"
 #include "uplink/http/http.h"
@@ -17,13 +16,6 @@ enum { BATCH = 500, PARALLEL = 4 };
 struct figures {
     double wall_s, cpu_s;
 };
-
-static void line(const char *name, double value, const char *unit, double limit)
-{
-    printf("{\"bench\":\"drain\",\"name\":\"%s\",\"value\":%.3f,\"unit\":\"%s\",\"limit\":%.3f,"
-           "\"ratio\":%.3f}\n",
-           name, value, unit, limit, value / limit);
-}
 
 static struct figures drain(struct site *site, const struct config *config,
                             struct sender_status *ret_status)
@@ -159,46 +151,30 @@ static struct figures bare(const char *url, const char *ca, const struct buffer 
     return took;
 }
 
-static void compare(struct site *site, unsigned copy, const struct config *config, char **argv,
-                    bool is_long)
+static struct figures measure_bare(struct site *site, unsigned copy, char **argv)
 {
-    double millions = (double)site->seq * DEVICES * POINTS / 1e6;
     size_t most = site->seq * DEVICES;
     struct buffer *bodies = calloc(most, sizeof *bodies);
-    struct sender_status status;
     need(bodies == NULL ? -ENOMEM : 0, "bodies");
     size_t count = make_bodies(site->store, copy, bodies, most);
     store_drop_uplink(site->store, copy);
-    struct figures plain = bare(argv[1], argv[2], bodies, count);
-    struct figures ours = drain(site, config, &status);
-    line("bare loop", plain.wall_s / millions, "s a million", is_long ? 4 : 1.5);
-    line("backlog gone", ours.wall_s / millions, "s a million", is_long ? 4 : 1.5);
-    line("time against the bare loop", ours.wall_s / plain.wall_s, "times",
-         1 / (is_long ? 0.85 : 0.6));
-    line("CPU against the bare loop", ours.cpu_s / millions, "s a million", plain.cpu_s / millions);
+    struct figures took = bare(argv[1], argv[2], bodies, count);
     for (size_t i = 0; i < count; i++) {
         buffer_finish(&bodies[i]);
     }
     free(bodies);
-}
-
-static void tell(struct site *site, const struct config *config)
-{
-    struct sender_status status;
-    struct figures ours = drain(site, config, &status);
-    printf("{\"readings\":%llu,\"requests\":%llu,\"bytes_sent\":%llu,\"wall_s\":%.3f,"
-           "\"cpu_s\":%.3f}\n",
-           (unsigned long long)status.delivered, (unsigned long long)status.requests,
-           (unsigned long long)status.bytes_sent, ours.wall_s, ours.cpu_s);
+    return took;
 }
 
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: bench_drain URL CA_FILE [KEYS [SCANS [long|alone]]]\n");
+        fprintf(stderr, "usage: bench_drain URL CA_FILE [KEYS [SCANS [alone]]]\n");
         return 2;
     }
     static struct site site;
+    struct sender_status status;
+    struct figures plain = {0};
     unsigned copy;
     bool alone = argc > 5 && strcmp(argv[5], "alone") == 0;
     log_set_level(LOG_LEVEL_ERROR);
@@ -208,11 +184,15 @@ int main(int argc, char **argv)
     }
     site_fill(&site, argc > 4 ? strtoull(argv[4], NULL, 10) : 1000, A_COMMIT);
     const struct config *config = site_configure(&site, argv[1], argv[2], argc > 3 ? argv[3] : "");
-    if (alone) {
-        tell(&site, config);
-    } else {
-        compare(&site, copy, config, argv, argc > 5 && strcmp(argv[5], "long") == 0);
+    if (!alone) {
+        plain = measure_bare(&site, copy, argv);
     }
+    struct figures ours = drain(&site, config, &status);
+    printf("{\"readings\":%llu,\"requests\":%llu,\"bytes_sent\":%llu,\"wall_s\":%.3f,"
+           "\"cpu_s\":%.3f,\"bare_wall_s\":%.3f,\"bare_cpu_s\":%.3f,\"anon_bytes\":%llu}\n",
+           (unsigned long long)status.delivered, (unsigned long long)status.requests,
+           (unsigned long long)status.bytes_sent, ours.wall_s, ours.cpu_s, plain.wall_s,
+           plain.cpu_s, (unsigned long long)site.anon_bytes);
     config_unref(config);
     site_close(&site);
     return 0;

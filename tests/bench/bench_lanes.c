@@ -39,7 +39,7 @@ int main(int argc, char **argv)
     int64_t at_ms = clock_mono_ms();
     for (long i = 0; i < seconds; i++) {
         wait_until(&site, at_ms += PERIOD_MS);
-        site_scan_all(&site, 0);
+        site_scan_all(&site, clock_wall_ms());
         need(store_commit(site.store), "commit");
     }
     wait_until(&site, at_ms + LAST_MS);

@@ -39,7 +39,7 @@ static void send_as_it_comes(struct site *site, struct sender *sender, unsigned 
 {
     for (unsigned b = 0; b < batches; b++) {
         for (unsigned scans = 0; scans < SCANS; scans += site->devices) {
-            site_scan_all(site, 0);
+            site_scan_all(site, clock_wall_ms());
             need(store_commit(site->store), "commit");
         }
         site_drain(site, sender, LIMIT_MS);

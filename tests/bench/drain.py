@@ -1,9 +1,10 @@
-"""drain [--seconds N] [--full]: how fast a backlog goes, and how soon an outage is forgotten.
+"""drain [--seconds N] [--readings N]: how fast a backlog goes, and how soon an outage is forgotten.
 
-A million waiting readings to a discarding sink, beside a bare libcurl loop with ready-made
-documents (bench_drain), over loopback and over 100 ms of round trip (tests/support/relay.c); half a
-million through 1 Mbit/s (tc tbf before a network namespace, where that is permitted). --full: ten
-million each. Then a site of 1,000 readings a second whose sink is away for 30 s.
+A backlog of a million readings (--readings 10M) to a discarding sink over loopback and over 100 ms
+of round trip (tests/support/relay.c), beside a bare libcurl loop that posts ready-made documents
+(bench_drain); and through 1 Mbit/s (half a million if not told otherwise; tc tbf before a network
+namespace, where that is permitted). Then a site of 1,000 readings a second whose sink is away for
+30 s.
 """
 import argparse
 import json
@@ -15,35 +16,62 @@ import tempfile
 import time
 
 from certificates import Authority
-from measure import emit
+from measure import MIB, emit
 from process import Process, kill_all, program, wait_for
 from relay import Relay
 from site_parts import Gateway, Simulator, Sink
 from thin_line import NotPermitted, ThinLine
 
 TURBINES, POINTS, LIMIT_S, DELAY_MS, KBIT_S = 50, 20, 2, 50, 1000
+A_SCAN = 1000  # readings: bench_drain has 50 devices of 20 points
+LINK, CPU, MEMORY_MIB = 0.85, 0.6, 48  # parts of the link and of a bare loop's rate, at least
+FORMATS = [("batch+zstd", "compress = zstd"),
+           ("columns+zstd", "format = columns;compress = zstd")]
 
 
-def drain(*words):
-    print("# " + " ".join(words[2:]), file=sys.stderr, flush=True)
-    return subprocess.run([program("bench_drain"), *words], check=False).returncode == 0
+def at_least(name, value, unit, limit):
+    emit("drain", name, value, unit, limit, limit / value)
+    return value >= limit
 
 
-def backlog(folder, full):
-    scans = "10000" if full else "1000"
+def drain(name, url, authority, keys, readings, *mode):
+    """Figures of one backlog; what any line tells of it is printed."""
+    print(f"# {readings} readings, {name}", file=sys.stderr, flush=True)
+    result = subprocess.run([program("bench_drain"), url, authority.cert, keys,
+                             str(readings // A_SCAN), *mode],
+                            stdout=subprocess.PIPE, text=True, check=True)
+    told = json.loads(result.stdout)
+    millions = told["readings"] / 1e6
+    emit("drain", f"{name}: backlog of {millions:g} M gone", told["wall_s"], "s")
+    emit("drain", f"{name}: CPU", told["cpu_s"] / millions, "s a million")
+    emit("drain", f"{name}: requests with their headers",
+         told["bytes_sent"] / told["readings"], "B/reading")
+    return told
+
+
+def beside_bare(name, url, authority, keys, readings, limit):
+    told = drain(name, url, authority, keys, readings)
+    emit("drain", f"{name}: CPU, times that of a bare loop", told["cpu_s"] / told["bare_cpu_s"],
+         "times")
+    return at_least(f"{name}: part of a bare loop's rate", told["bare_wall_s"] / told["wall_s"],
+                    "of the rate", limit)
+
+
+def loopback(folder, readings):
+    """Without a delay the processors are the limit, with one what four requests in flight allow."""
     sink = Sink(folder, None, "--discard", name="backlog").start()
-    good = [drain(sink.url, sink.authority.cert, keys, scans)
-            for keys in ("compress = none", "compress = zstd", "format = columns;compress = zstd")]
+    good = [beside_bare(f"{name}, 0 ms", sink.url, sink.authority, keys, readings, CPU)
+            for name, keys in [("batch", "compress = none"), *FORMATS]]
     line = Relay(folder, sink.port, DELAY_MS).start()
     far = f"https://127.0.0.1:{line.port}/v1/readings"
-    print(f"# {2 * DELAY_MS} ms of round trip", file=sys.stderr, flush=True)
-    good.append(drain(far, sink.authority.cert, "compress = zstd", scans, "long"))
+    good += [beside_bare(f"{name}, {2 * DELAY_MS} ms", far, sink.authority, keys, readings, LINK)
+             for name, keys in FORMATS]
     line.cut()
     sink.stop()
     return all(good)
 
 
-def thin(folder, full):
+def thin(folder, readings):
     """Through the link's rate as tc counts it, which is of whole packets."""
     try:
         line = ThinLine(KBIT_S)
@@ -57,17 +85,21 @@ def thin(folder, full):
                                 f"{line.address}:8443", "--cert", cert, "--key", key,
                                 "--discard"], folder).start()
         sink.wait_log("listening")
-        result = subprocess.run(
-            [program("bench_drain"), f"https://{line.address}:8443/v1/readings", authority.cert,
-             "compress = zstd", "10000" if full else "500", "alone"],
-            stdout=subprocess.PIPE, text=True, check=True)
-        told = json.loads(result.stdout)
+        good = [through(f"{name}, 1 Mbit/s", f"https://{line.address}:8443/v1/readings", authority,
+                        keys, readings) for name, keys in FORMATS]
         sink.stop()
     finally:
         line.close()
+    return all(good)
+
+
+def through(name, url, authority, keys, readings):
+    told = drain(name, url, authority, keys, readings, "alone")
     used = told["bytes_sent"] * 8 / 1000 / KBIT_S / told["wall_s"]
-    emit("drain", "1 Mbit/s: readings", told["readings"] / told["wall_s"], "readings/s")
-    return emit("drain", "1 Mbit/s: part of the link unused", 1 - used, "of the link", 0.15)
+    emit("drain", f"{name}: rate", told["readings"] / told["wall_s"], "readings/s")
+    small = emit("drain", f"{name}: anonymous memory, the bench's own with it",
+                 told["anon_bytes"] / MIB, "MiB", MEMORY_MIB)
+    return at_least(f"{name}: part of the link used", used, "of the link", LINK) and small
 
 
 def outage(folder, seconds):
@@ -92,14 +124,19 @@ def outage(folder, seconds):
     return emit("drain", f"outage of {seconds} s cleared", took, "s", LIMIT_S)
 
 
+def count(text):
+    return int(text.rstrip("Mk")) * {"M": 1000000, "k": 1000}.get(text[-1:], 1)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seconds", type=int, default=30, help="how long the outage lasts")
-    parser.add_argument("--full", action="store_true", help="ten million readings")
+    parser.add_argument("--readings", type=count, metavar="N", help="of each backlog, 10M")
     wanted = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="windrow-bench-")
     try:
-        return 0 if all([backlog(folder, wanted.full), thin(folder, wanted.full),
+        return 0 if all([loopback(folder, wanted.readings or 1000000),
+                         thin(folder, wanted.readings or 500000),
                          outage(folder, wanted.seconds)]) else 1
     finally:
         kill_all()
