@@ -90,8 +90,10 @@ class Gateway:
                        + "\n" for name, keys in self.sections.items())
 
     def write(self, text=None):
-        with open(self.config_path, "w", encoding="utf-8") as file:
+        """As a whole: the reload before may still be reading."""
+        with open(self.config_path + ".new", "w", encoding="utf-8") as file:
             file.write(self.text() if text is None else text)
+        os.replace(self.config_path + ".new", self.config_path)
 
     def start(self, limit_s=20):
         self.write()

@@ -8,6 +8,7 @@
 #include "gateway/api/api.h"
 #include "gateway/base/clock.h"
 #include "tests/unit/http_peer.h"
+#include "tests/unit/scratch.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -4,6 +4,7 @@
 
 #include "gateway/base/clock.h"
 #include "gateway/store/reader.h"
+#include "tests/unit/scratch.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -33,9 +34,9 @@ UNUSED static int remove_entry(const char *path, const struct stat *st, int type
 
 UNUSED static char *fixture_dir(void)
 {
-    char *dir = strdup("/tmp/test_store.XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    return dir;
+    char dir[64];
+    assert_non_null(scratch_dir(dir, sizeof(dir), "test_store"));
+    return strdup(dir);
 }
 
 UNUSED static void fixture_remove(char *dir)

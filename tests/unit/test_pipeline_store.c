@@ -3,6 +3,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/pipeline/pipeline.h"
 #include "gateway/store/store.h"
+#include "tests/unit/scratch.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -103,9 +104,8 @@ static void close_site(struct site *site)
 static int setup(void **state)
 {
     struct site *site = calloc(1, sizeof *site);
-    snprintf(site->dir, sizeof site->dir, "/tmp/windrow-test-XXXXXX");
     *state = site;
-    return mkdtemp(site->dir) == NULL ? -1 : 0;
+    return scratch_dir(site->dir, sizeof site->dir, "windrow-test") == NULL ? -1 : 0;
 }
 
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *ftw)

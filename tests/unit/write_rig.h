@@ -7,6 +7,7 @@
 #include "gateway/pipeline/pipeline.h"
 #include "gateway/store/store_clock.h"
 #include "gateway/writes/writes.h"
+#include "tests/unit/scratch.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -189,8 +190,7 @@ UNUSED static int set_up(void **state)
 {
     struct rig *rig = calloc(1, sizeof *rig);
     *state = rig;
-    snprintf(rig->dir, sizeof rig->dir, "/tmp/test_writes.XXXXXX");
-    assert_non_null(mkdtemp(rig->dir));
+    assert_non_null(scratch_dir(rig->dir, sizeof rig->dir, "test_writes"));
     snprintf(rig->ini, sizeof rig->ini, "%s/windrow.ini", rig->dir);
     write_ini(rig, "yes", "0 s");
     rig->outcome = "done";
