@@ -169,8 +169,11 @@ def test_a_document_that_is_too_large_is_split(tmp_path):
     gateway = site(tmp_path, cluster.bootstrap[0], turbines=1, format="batch",
                    batch_interval="500 ms").start()
     gateway.wait_delivered(100, 30, "ka")
+    failures = gateway.uplink_state("ka")["failures"]
     cluster.fail(kafka.TOO_LARGE, 2)
-    told(gateway, "smaller batches")
+    # The words stand there for a moment only, the count stays.
+    wait_for(lambda: gateway.uplink_state("ka")["failures"] > failures, 30,
+             lambda: gateway.uplink_state("ka"))
     # While documents of many scans still come: one scan alone would be too large for good.
     before = gateway.uplink_state("ka")["delivered"]
     gateway.wait_delivered(before + 200, 30, "ka")

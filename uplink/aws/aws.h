@@ -65,6 +65,16 @@ void aws_settings_check(const struct aws_settings *settings, struct config_error
 enum verdict_class aws_verdict(const struct aws_settings *settings,
                                const struct uplink_reply *reply, struct uplink_verdict *ret_verdict,
                                json_t **ret_body);
+/* judge() of a service that answers for each record: `entries` reads the body of a 2xx, false: it
+ * does not account for the batch. */
+void aws_judge(const struct aws_settings *settings, const struct batch *batch,
+               const struct uplink_reply *reply,
+               bool (*entries)(const struct batch *batch, const json_t *body,
+                               struct uplink_verdict *verdict),
+               struct uplink_verdict *ret_verdict);
+/* Begins an encode(): an empty body of at most `max` bytes, the header line of the action. */
+void aws_begin_request(struct uplink_request *request, size_t max, const char *target,
+                       const char *content_type);
 /* Whether the body's __type is that one, its namespace and tail left out. */
 bool aws_error_is(const json_t *body, const char *type);
 /* Its message, which some services write with a capital; "" when it has none. */

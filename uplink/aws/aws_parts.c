@@ -126,6 +126,18 @@ int aws_sign_request(const struct aws_signing *signing, struct uplink_request *r
     return r;
 }
 
+void aws_begin_request(struct uplink_request *request, size_t max, const char *target,
+                       const char *content_type)
+{
+    request->body.max = max;
+    buffer_clear(&request->body);
+    buffer_clear(&request->headers);
+    buffer_add(&request->headers, target, strlen(target) + 1);
+    request->content_type = content_type;
+    request->path[0] = '\0';
+    request->compressible = false;
+}
+
 void aws_settings_check(const struct aws_settings *s, struct config_errors *errors)
 {
     char url[AWS_URL_MAX];
@@ -135,6 +147,11 @@ void aws_settings_check(const struct aws_settings *s, struct config_errors *erro
     if (s->transport.url != NULL && transport_url_check(s->transport.url) == -EPERM) {
         config_complain(errors, "endpoint",
                         "plain http is taken for loopback addresses only; use https");
+    }
+    transport_files_check(s->transport.ca_file, s->transport.cert_file, s->transport.key_file,
+                          errors);
+    if (s->transport.proxy_login.text != NULL && s->transport.proxy == NULL) {
+        config_complain(errors, "proxy_login_file", "needs proxy, too");
     }
     enum aws_source source;
     const char *rest;
@@ -150,9 +167,5 @@ void aws_settings_check(const struct aws_settings *s, struct config_errors *erro
                         "iot: wants https://HOST/role-aliases/ALIAS/credentials");
     } else if (source == AWS_FROM_IOT && s->transport.cert_file == NULL) {
         config_complain(errors, "credentials", "iot: needs cert_file and key_file");
-    }
-    if ((s->transport.cert_file == NULL) != (s->transport.key_file == NULL)) {
-        config_complain(errors, s->transport.cert_file != NULL ? "cert_file" : "key_file",
-                        "needs both cert_file and key_file");
     }
 }

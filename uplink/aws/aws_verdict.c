@@ -144,3 +144,20 @@ enum verdict_class aws_verdict(const struct aws_settings *settings,
     ret_verdict->outcome = outcome;
     return VERDICT_MADE;
 }
+
+void aws_judge(const struct aws_settings *settings, const struct batch *batch,
+               const struct uplink_reply *reply,
+               bool (*entries)(const struct batch *batch, const json_t *body,
+                               struct uplink_verdict *verdict),
+               struct uplink_verdict *ret_verdict)
+{
+    json_t *body = NULL;
+    enum verdict_class class_of = aws_verdict(settings, reply, ret_verdict, &body);
+    if (class_of == VERDICT_BAD_DATA) {
+        verdict_bad_data(batch, reply, ret_verdict);
+    } else if (class_of == VERDICT_SUCCESS && !entries(batch, body, ret_verdict)) {
+        verdict_say(ret_verdict, UPLINK_RETRY, reply,
+                    "the reply does not account for the records: a captive portal?");
+    }
+    json_decref(body);
+}

@@ -161,15 +161,9 @@ static void add_chunk(const struct dynamodb_settings *s, const struct batch *bat
 
 int dynamodb_encode(const void *settings, const struct batch *batch, struct uplink_request *request)
 {
-    static const char target[] = "X-Amz-Target: DynamoDB_20120810.BatchWriteItem";
     struct buffer *out = &request->body;
-    out->max = DYNAMODB_BODY_MAX;
-    buffer_clear(out);
-    buffer_clear(&request->headers);
-    buffer_add(&request->headers, target, sizeof target);
-    request->content_type = "application/x-amz-json-1.0";
-    request->path[0] = '\0';
-    request->compressible = false;
+    aws_begin_request(request, DYNAMODB_BODY_MAX, "X-Amz-Target: DynamoDB_20120810.BatchWriteItem",
+                      "application/x-amz-json-1.0");
     struct dynamodb_place at = {0};
     while (!dynamodb_at_end(batch, at) && !buffer_failed(out)) {
         struct dynamodb_place end = dynamodb_chunk_end(batch, at);

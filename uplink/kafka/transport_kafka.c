@@ -8,7 +8,7 @@
 #include <limits.h>
 #include <poll.h>
 
-enum { STALE_MAX = 3, FAREWELL_MS = 2000, AFTERMATH_MS = 1000, CAREFUL_MAX = 1000000 };
+enum { FAREWELL_MS = 2000, AFTERMATH_MS = 1000, CAREFUL_MAX = 1000000 };
 
 static const char smaller_words[] =
     "the topic takes smaller batches than ours: messages go one by one for a while "
@@ -46,7 +46,7 @@ struct kafka_transport {
     struct trust *trust;
     unsigned generation;             /* of the files that the producer has read */
     struct kafka_producer *producer; /* NULL: none was needed yet, or the last one is gone */
-    struct errand *stale[STALE_MAX]; /* producers that have not quite ended */
+    struct errands_left stale;       /* producers that have not quite ended */
     bool proven;                     /* this producer has delivered something */
     size_t outstanding;              /* messages that librdkafka has */
     int64_t progress_ms;             /* the last message or answer */
@@ -57,19 +57,6 @@ struct kafka_transport {
     struct job jobs[];
 };
 
-/* Room to remember a producer that still ends, NULL: there are STALE_MAX of them. */
-static struct errand **stale_place(struct kafka_transport *t)
-{
-    struct errand **found = NULL;
-    for (size_t i = 0; i < STALE_MAX; i++) {
-        if (t->stale[i] != NULL && errand_done(t->stale[i])) {
-            errand_drop(take_ptr(t->stale[i]));
-        }
-        found = t->stale[i] == NULL ? &t->stale[i] : found;
-    }
-    return found;
-}
-
 static void bury(struct kafka_transport *t)
 {
     if (t->producer == NULL) {
@@ -78,7 +65,7 @@ static void bury(struct kafka_transport *t)
     t->bytes_sent += kafka_producer_bytes_sent(t->producer);
     t->outstanding = 0;
     struct errand *errand = kafka_producer_bury(take_ptr(t->producer));
-    struct errand **place = stale_place(t);
+    struct errand **place = errands_left_room(&t->stale);
     if (place != NULL) {
         *place = errand;
     } else {
@@ -93,15 +80,7 @@ static void destroy(void *state)
         return;
     }
     bury(t);
-    int64_t until_ms = clock_mono_ms() + FAREWELL_MS;
-    for (size_t i = 0; i < STALE_MAX; i++) {
-        int64_t left_ms = until_ms - clock_mono_ms();
-        if (t->stale[i] != NULL && left_ms > 0) {
-            struct pollfd end = {.fd = errand_fd(t->stale[i]), .events = POLLIN};
-            poll(&end, 1, (int)left_ms);
-        }
-        errand_drop(t->stale[i]);
-    }
+    errands_left_end(&t->stale, FAREWELL_MS);
     for (size_t i = 0; i < t->job_count; i++) {
         buffer_finish(&t->jobs[i].fate);
         free(t->jobs[i].messages);
@@ -316,7 +295,7 @@ static size_t begin_when_needed(struct kafka_transport *t)
     if (t->producer != NULL || !has_jobs(t)) {
         return 0;
     }
-    if (stale_place(t) == NULL) {
+    if (errands_left_room(&t->stale) == NULL) {
         return give_up(t, 0, "earlier attempts to connect have not ended: name server?");
     }
     char words[KAFKA_WORDS] = "no memory";

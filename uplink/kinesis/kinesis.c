@@ -91,15 +91,9 @@ static int add_records(const struct batch *batch, struct buffer *out)
 static int encode(const void *settings, const struct batch *batch, struct uplink_request *request)
 {
     const struct kinesis_settings *s = settings;
-    static const char target[] = "X-Amz-Target: Kinesis_20131202.PutRecords";
     struct buffer *out = &request->body;
-    out->max = 2 * KINESIS_REQUEST_MAX;
-    buffer_clear(out);
-    buffer_clear(&request->headers);
-    buffer_add(&request->headers, target, sizeof target);
-    request->content_type = "application/x-amz-json-1.1";
-    request->path[0] = '\0';
-    request->compressible = false;
+    aws_begin_request(request, 2 * KINESIS_REQUEST_MAX, "X-Amz-Target: Kinesis_20131202.PutRecords",
+                      "application/x-amz-json-1.1");
     out_literal(out, "{\"StreamName\":");
     json_write_string(out, s->stream_name, strlen(s->stream_name));
     out_literal(out, ",\"Records\":[");
@@ -138,15 +132,7 @@ static void judge(const void *settings, const struct batch *batch, const struct 
                   struct uplink_verdict *ret_verdict)
 {
     const struct kinesis_settings *s = settings;
-    json_t *body = NULL;
-    enum verdict_class class_of = aws_verdict(&s->aws, reply, ret_verdict, &body);
-    if (class_of == VERDICT_BAD_DATA) {
-        verdict_bad_data(batch, reply, ret_verdict);
-    } else if (class_of == VERDICT_SUCCESS && !judge_entries(batch, body, ret_verdict)) {
-        verdict_say(ret_verdict, UPLINK_RETRY, reply,
-                    "the reply does not account for the records: a captive portal?");
-    }
-    json_decref(body);
+    aws_judge(&s->aws, batch, reply, judge_entries, ret_verdict);
 }
 
 const struct uplink uplink_kinesis = {

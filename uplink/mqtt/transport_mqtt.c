@@ -15,7 +15,6 @@
 enum {
     MISC_MS = 1000,     /* how often the keep-alive is looked at */
     BURST_MESSAGES = 8, /* that may go at once within the rate */
-    STALE_MAX = 3,
     WARN_MS = 60000,
 };
 
@@ -43,16 +42,16 @@ struct mqtt_transport {
     const struct mqtt_settings *settings;
     const char *gateway;
     struct trust *trust;
-    unsigned generation;             /* of the files that the link has read */
-    struct mqtt_link *link;          /* NULL: none was needed yet, or the last one is gone */
-    struct mqtt_side *side;          /* NULL: nothing but batches */
-    bool told_up;                    /* the side knows of the link */
-    struct errand *stale[STALE_MAX]; /* dials that were given up, but have not ended */
-    bool began;                      /* the first connection is made without being asked for */
-    int64_t interval_us;             /* between messages, 0: no limit */
-    int64_t allowed_us;  /* when the next one is within the rate, were there no bursts */
-    int64_t warn_at_ms;  /* not before */
-    int64_t progress_ms; /* the last message or acknowledgement */
+    unsigned generation;       /* of the files that the link has read */
+    struct mqtt_link *link;    /* NULL: none was needed yet, or the last one is gone */
+    struct mqtt_side *side;    /* NULL: nothing but batches */
+    bool told_up;              /* the side knows of the link */
+    struct errands_left stale; /* dials that were given up, but have not ended */
+    bool began;                /* the first connection is made without being asked for */
+    int64_t interval_us;       /* between messages, 0: no limit */
+    int64_t allowed_us;        /* when the next one is within the rate, were there no bursts */
+    int64_t warn_at_ms;        /* not before */
+    int64_t progress_ms;       /* the last message or acknowledgement */
     uint64_t bytes_sent;
     struct pending *pending; /* `inflight` places */
     size_t pending_count;
@@ -74,9 +73,7 @@ static void destroy(void *state)
     }
     mqtt_link_destroy(t->link);
     mqtt_side_destroy(t->side);
-    for (size_t i = 0; i < STALE_MAX; i++) {
-        errand_drop(t->stale[i]);
-    }
+    errands_left_end(&t->stale, 0);
     for (size_t i = 0; i < t->job_count; i++) {
         buffer_finish(&t->jobs[i].fate);
     }
@@ -207,19 +204,6 @@ static size_t finish_answered(struct mqtt_transport *t)
     return ended;
 }
 
-/* Room to remember a dial that still blocks somewhere, NULL: there are STALE_MAX of them. */
-static struct errand **stale_place(struct mqtt_transport *t)
-{
-    struct errand **found = NULL;
-    for (size_t i = 0; i < STALE_MAX; i++) {
-        if (t->stale[i] != NULL && errand_done(t->stale[i])) {
-            errand_drop(take_ptr(t->stale[i]));
-        }
-        found = t->stale[i] == NULL ? &t->stale[i] : found;
-    }
-    return found;
-}
-
 /* Nothing but readings is on its way. */
 static bool side_rests(const struct mqtt_transport *t)
 {
@@ -245,7 +229,7 @@ static size_t drop_link(struct mqtt_transport *t, int reason, const char *words)
             ended++;
         }
     }
-    struct errand **place = stale_place(t);
+    struct errand **place = errands_left_room(&t->stale);
     if (t->link != NULL && place != NULL) {
         *place = mqtt_link_take_dial(t->link);
     }
@@ -326,7 +310,7 @@ static size_t connect_when_needed(struct mqtt_transport *t)
     if (t->link != NULL || (t->began && !has_jobs(t) && !side_wants)) {
         return 0;
     }
-    if (stale_place(t) == NULL) {
+    if (errands_left_room(&t->stale) == NULL) {
         return drop_link(t, 0, "earlier attempts to connect are still waiting for the network");
     }
     t->began = true;

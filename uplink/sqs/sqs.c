@@ -142,15 +142,9 @@ static int add_entries(const struct batch *batch, bool fifo, struct buffer *out)
 static int encode(const void *settings, const struct batch *batch, struct uplink_request *request)
 {
     const struct sqs_settings *s = settings;
-    static const char target[] = "X-Amz-Target: AmazonSQS.SendMessageBatch";
     struct buffer *out = &request->body;
-    out->max = SQS_REQUEST_MAX;
-    buffer_clear(out);
-    buffer_clear(&request->headers);
-    buffer_add(&request->headers, target, sizeof target);
-    request->content_type = "application/x-amz-json-1.0";
-    request->path[0] = '\0';
-    request->compressible = false;
+    aws_begin_request(request, SQS_REQUEST_MAX, "X-Amz-Target: AmazonSQS.SendMessageBatch",
+                      "application/x-amz-json-1.0");
     out_literal(out, "{\"QueueUrl\":");
     json_write_string(out, s->queue_url, strlen(s->queue_url));
     out_literal(out, ",\"Entries\":[");
@@ -211,15 +205,7 @@ static void judge(const void *settings, const struct batch *batch, const struct 
                   struct uplink_verdict *ret_verdict)
 {
     const struct sqs_settings *s = settings;
-    json_t *body = NULL;
-    enum verdict_class class_of = aws_verdict(&s->aws, reply, ret_verdict, &body);
-    if (class_of == VERDICT_BAD_DATA) {
-        verdict_bad_data(batch, reply, ret_verdict);
-    } else if (class_of == VERDICT_SUCCESS && !judge_entries(batch, body, ret_verdict)) {
-        verdict_say(ret_verdict, UPLINK_RETRY, reply,
-                    "the reply does not account for the messages: a captive portal?");
-    }
-    json_decref(body);
+    aws_judge(&s->aws, batch, reply, judge_entries, ret_verdict);
 }
 
 const struct uplink uplink_sqs = {

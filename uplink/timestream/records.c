@@ -260,14 +260,9 @@ static size_t add_records(const struct timestream_settings *s, const struct batc
 int timestream_encode(const void *settings, const struct batch *batch,
                       struct uplink_request *request)
 {
-    request->body.max = TIMESTREAM_REQUEST_MAX;
-    buffer_clear(&request->body);
-    buffer_clear(&request->headers);
-    request->content_type = "application/x-amz-json-1.0";
-    request->path[0] = '\0';
-    request->compressible = false;
-    static const char target[] = "X-Amz-Target: Timestream_20181101.WriteRecords";
-    buffer_add(&request->headers, target, sizeof target);
+    aws_begin_request(request, TIMESTREAM_REQUEST_MAX,
+                      "X-Amz-Target: Timestream_20181101.WriteRecords",
+                      "application/x-amz-json-1.0");
     size_t parts = add_records(settings, batch, &request->body);
     if (buffer_failed(&request->headers)) {
         return -ENOMEM;

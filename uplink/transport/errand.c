@@ -1,6 +1,9 @@
 #include "uplink/transport/errand.h"
 
+#include "gateway/base/clock.h"
+
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -90,4 +93,30 @@ int errand_fd(const struct errand *e)
 void *errand_arg(const struct errand *e)
 {
     return e->arg;
+}
+
+struct errand **errands_left_room(struct errands_left *left)
+{
+    struct errand **found = NULL;
+    for (size_t i = 0; i < ERRANDS_LEFT_MAX; i++) {
+        struct errand **e = &left->list[i];
+        if (*e != NULL && errand_done(*e)) {
+            errand_drop(take_ptr(*e));
+        }
+        found = *e == NULL ? e : found;
+    }
+    return found;
+}
+
+void errands_left_end(struct errands_left *left, int64_t wait_ms)
+{
+    int64_t until_ms = clock_mono_ms() + wait_ms;
+    for (size_t i = 0; i < ERRANDS_LEFT_MAX; i++) {
+        int64_t left_ms = until_ms - clock_mono_ms();
+        if (left->list[i] != NULL && left_ms > 0) {
+            struct pollfd end = {.fd = errand_fd(left->list[i]), .events = POLLIN};
+            poll(&end, 1, (int)left_ms);
+        }
+        errand_drop(take_ptr(left->list[i]));
+    }
 }

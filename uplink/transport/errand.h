@@ -8,6 +8,7 @@
 #include "gateway/base/cleanup.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct errand;
 
@@ -21,3 +22,14 @@ int errand_fd(const struct errand *e);
 void *errand_arg(const struct errand *e);
 /* Takes NULL. */
 void errand_drop(struct errand *e);
+
+/* Errands whose owner has gone on without them, and that have not come to their end: few, because
+ * where they hang a further one would hang as well. Zero it first. */
+enum { ERRANDS_LEFT_MAX = 3 };
+struct errands_left {
+    struct errand *list[ERRANDS_LEFT_MAX];
+};
+/* Room for one more, NULL: there are ERRANDS_LEFT_MAX. */
+struct errand **errands_left_room(struct errands_left *left);
+/* Waits for them at most that long and drops them all. */
+void errands_left_end(struct errands_left *left, int64_t wait_ms);
