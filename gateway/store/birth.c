@@ -73,7 +73,7 @@ static int first_commit(const char *path, size_t map_bytes)
     MDB_txn *txn = NULL;
     int rc = first_record(&record);
     if (rc == 0) {
-        rc = env_open(path, map_bytes, ENV_WRITER, &env);
+        rc = env_open(path, map_bytes, ENV_NEW, &env);
     }
     if (rc == 0) {
         rc = env_write(env, &txn);

@@ -35,43 +35,29 @@ static int check_large(const MDB_val *name, const MDB_val *value)
                : -EBADMSG;
 }
 
-static int check_entry(const MDB_val *name, const MDB_val *value, struct wal_decoder *decoder,
-                       const struct state *state, bool whole)
+struct look {
+    struct wal_decoder *decoder;
+    struct state state;
+    bool whole;
+};
+
+static int check_entry(void *user, const MDB_val *name, const MDB_val *value)
 {
+    const struct look *look = user;
+    const struct state *state = &look->state;
     uint64_t number;
     uint32_t device, version;
     if (key_parse_number(KEY_WAL, name->mv_data, name->mv_size, &number)) {
-        if (whole || number < state->tail + CHECK_BLOCKS || number + CHECK_BLOCKS >= state->next) {
-            return check_block(decoder, value);
+        if (look->whole || number < state->tail + CHECK_BLOCKS ||
+            number + CHECK_BLOCKS >= state->next) {
+            return check_block(look->decoder, value);
         }
-    } else if (whole && ((const uint8_t *)name->mv_data)[0] == KEY_LARGE) {
+    } else if (look->whole && ((const uint8_t *)name->mv_data)[0] == KEY_LARGE) {
         return check_large(name, value);
     } else if (key_parse_pair(KEY_DEVICE, name->mv_data, name->mv_size, &device, &version)) {
         return dictionary_check(value->mv_data, value->mv_size);
     }
     return 0;
-}
-
-/* All entries; no more of them than the tree says, since a damaged one may go round in circles. */
-static int walk(MDB_txn *txn, struct wal_decoder *decoder, const struct state *state, bool whole)
-{
-    MDB_stat stat;
-    MDB_cursor *cursor = NULL;
-    int rc = env_error(mdb_stat(txn, 1, &stat));
-    if (rc == 0) {
-        rc = env_error(mdb_cursor_open(txn, 1, &cursor));
-    }
-    if (rc < 0) {
-        return rc;
-    }
-    MDB_val name, value;
-    size_t entries = 0;
-    while (rc == 0 && (rc = env_error(mdb_cursor_get(cursor, &name, &value, MDB_NEXT))) == 0) {
-        rc = ++entries > stat.ms_entries ? -EBADMSG
-                                         : check_entry(&name, &value, decoder, state, whole);
-    }
-    mdb_cursor_close(cursor);
-    return rc != -ENOENT ? rc : entries == stat.ms_entries ? 0 : -EBADMSG;
 }
 
 static int check_state(MDB_txn *txn, struct state *state)
@@ -84,33 +70,32 @@ static int check_state(MDB_txn *txn, struct state *state)
 
 static int check_within(struct env *env, const char *path)
 {
-    struct state state = {0};
-    struct wal_decoder *decoder = NULL;
+    struct look look = {0};
     MDB_txn *txn = NULL;
-    int rc = wal_decoder_create(&decoder);
+    int rc = wal_decoder_create(&look.decoder);
     if (rc == 0) {
         rc = env_read(env, &txn);
     }
     if (rc < 0) {
-        wal_decoder_destroy(decoder);
+        wal_decoder_destroy(look.decoder);
         return rc;
     }
     uint64_t pages = env_pages(env), free_pages = 0;
     rc = env_free_pages(txn, &free_pages);
     if (rc == 0) {
-        rc = check_state(txn, &state);
+        rc = check_state(txn, &look.state);
     }
     /* A file that is shorter than its pages may have lost blocks anywhere: look at all of them. */
     char file[4096];
     struct stat st;
     snprintf(file, sizeof(file), "%s/data.mdb", path);
     if (rc == 0 && stat(file, &st) == 0) {
-        bool whole = (uint64_t)st.st_size < pages * env_page_size(env);
-        rc = free_pages > pages ? -EBADMSG : walk(txn, decoder, &state, whole);
+        look.whole = (uint64_t)st.st_size < pages * env_page_size(env);
+        rc = free_pages > pages ? -EBADMSG : env_walk(txn, check_entry, &look);
     }
     env_read_end(env, txn);
-    wal_decoder_destroy(decoder);
-    state_finish(&state);
+    wal_decoder_destroy(look.decoder);
+    state_finish(&look.state);
     return rc;
 }
 

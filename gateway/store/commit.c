@@ -158,9 +158,8 @@ static int put_blocks(struct store *store, MDB_txn *txn)
     int rc = 0;
     uint64_t number = store->newest + 1;
     for (size_t i = 0; i < store->cut_count && rc == 0; i++) {
-        struct key key = key_number(KEY_WAL, number + i);
         const struct cut *cut = &store->cuts[i];
-        rc = env_put(txn, &key, store->encoded.data + cut->offset, cut->len, MDB_APPEND);
+        rc = env_append(txn, number + i, store->encoded.data + cut->offset, cut->len);
     }
     return rc == 0 && store->cut_count > 0 ? put_day(store, txn, number) : rc;
 }
@@ -217,7 +216,8 @@ static int put_large(struct store *store, MDB_txn *txn)
     return rc;
 }
 
-/* By pages: a path to the log, one to the state, the free list and the meta page come with each. */
+/* By pages: a leaf with the state, the free list and the meta page come with each; its root, or now
+ * and then what moves into the barn. */
 static void count_written(struct store *store)
 {
     enum { PAGES_A_COMMIT = 4 };

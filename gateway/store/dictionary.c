@@ -405,10 +405,9 @@ int dictionary_save(struct dictionary *dictionary, MDB_txn *txn)
     for (size_t i = 0; i < dictionary->count && rc == 0 && dictionary->changed; i++) {
         struct entry *entry = &dictionary->entries[i];
         if (entry->changed) {
-            struct key key = key_pair(KEY_DEVICE, (uint32_t)i + 1, entry->version);
             rc = encode(entry, &record);
             if (rc == 0) {
-                rc = env_put(txn, &key, record.data, record.len, 0);
+                rc = env_put_device(txn, (uint32_t)i + 1, entry->version, record.data, record.len);
             }
         }
     }
@@ -588,15 +587,12 @@ static int load_record(struct dictionary *dictionary, uint32_t device, uint32_t 
 int dictionary_load(struct dictionary *dictionary, MDB_txn *txn)
 {
     MDB_cursor *cursor = NULL;
-    int rc = env_error(mdb_cursor_open(txn, 1, &cursor));
-    if (rc < 0) {
-        return rc;
-    }
-    struct key key = key_plain(KEY_DEVICE);
-    MDB_val name = {.mv_size = key.len, .mv_data = key.bytes};
-    MDB_val value;
+    MDB_val name, value;
     uint32_t device, version;
-    rc = env_error(mdb_cursor_get(cursor, &name, &value, MDB_SET_RANGE));
+    int rc = env_cursor(txn, KEY_DEVICE, &cursor, &name, &value);
+    if (rc < 0) {
+        return rc == -ENOENT ? 0 : rc;
+    }
     while (rc == 0 && key_parse_pair(KEY_DEVICE, name.mv_data, name.mv_size, &device, &version)) {
         rc = load_record(dictionary, device, version, &value);
         if (rc == 0) {

@@ -1,5 +1,8 @@
 #include "gateway/store/env.h"
 
+#include "gateway/store/pages_layout.h"
+#include "gateway/store/young.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -11,7 +14,8 @@ struct env {
     MDB_env *mdb;
     pthread_rwlock_t map_lock; /* a read transaction holds it shared, a resize alone */
     size_t map_bytes, page_size;
-    bool lost; /* the map could not be made anew: LMDB would follow pointers into the old one */
+    MDB_dbi barn; /* MAIN_DBI: there is none */
+    bool lost;    /* the map could not be made anew: LMDB would follow pointers into the old one */
 };
 
 int env_error(int rc)
@@ -54,23 +58,40 @@ static unsigned mode_flags(enum env_mode mode)
     }
 }
 
-/* The handle of the unnamed database must be opened once before it is used. */
-static int open_main(struct env *env, enum env_mode mode)
+static bool is_writer(enum env_mode mode)
+{
+    return mode == ENV_WRITER || mode == ENV_NEW;
+}
+
+/* The handles must be opened once before they are used, by a transaction that ends well. */
+static int open_trees(struct env *env, enum env_mode mode)
 {
     MDB_txn *txn = NULL;
-    int rc = env_error(mdb_txn_begin(env->mdb, NULL, mode == ENV_WRITER ? 0 : MDB_RDONLY, &txn));
+    int rc = env_error(mdb_txn_begin(env->mdb, NULL, is_writer(mode) ? 0 : MDB_RDONLY, &txn));
     if (rc < 0) {
         return rc;
     }
-    MDB_dbi dbi;
-    rc = env_error(mdb_dbi_open(txn, NULL, 0, &dbi));
+    MDB_dbi dbi = MAIN_DBI;
     MDB_stat stat;
+    rc = env_error(mdb_dbi_open(txn, NULL, 0, &dbi));
+    rc = rc == 0 && dbi != MAIN_DBI ? -EBADMSG : rc;
     if (rc == 0) {
         rc = env_error(mdb_stat(txn, dbi, &stat));
         env->page_size = stat.ms_psize;
     }
-    mdb_txn_abort(txn);
-    return rc == 0 && dbi != MAIN_DBI ? -EBADMSG : rc;
+    if (rc == 0) {
+        unsigned flags = mode == ENV_NEW ? MDB_CREATE : 0;
+        rc = env_error(mdb_dbi_open(txn, ENV_BARN, flags, &env->barn));
+    }
+    if (rc == -ENOENT) {
+        env->barn = MAIN_DBI;
+        rc = 0;
+    }
+    if (rc < 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    return env_error(mdb_txn_commit(txn));
 }
 
 int env_open(const char *path, size_t map_bytes, enum env_mode mode, struct env **ret_env)
@@ -81,7 +102,13 @@ int env_open(const char *path, size_t map_bytes, enum env_mode mode, struct env 
     }
     pthread_rwlock_init(&env->map_lock, NULL);
     int rc = env_error(mdb_env_create(&env->mdb));
-    if (rc == 0 && mode == ENV_WRITER) {
+    if (rc == 0) {
+        rc = env_error(mdb_env_set_userctx(env->mdb, env));
+    }
+    if (rc == 0) {
+        rc = env_error(mdb_env_set_maxdbs(env->mdb, 1));
+    }
+    if (rc == 0 && is_writer(mode)) {
         rc = env_error(mdb_env_set_mapsize(env->mdb, map_bytes));
         env->map_bytes = map_bytes;
     }
@@ -89,7 +116,7 @@ int env_open(const char *path, size_t map_bytes, enum env_mode mode, struct env 
         rc = env_error(mdb_env_open(env->mdb, path, mode_flags(mode), 0640));
     }
     if (rc == 0) {
-        rc = open_main(env, mode);
+        rc = open_trees(env, mode);
     }
     if (rc < 0) {
         env_close(env);
@@ -188,41 +215,100 @@ static MDB_val given(const void *bytes, size_t len)
     return (MDB_val){.mv_size = len, .mv_data = pointer.out};
 }
 
-static MDB_val key_value(const struct key *key)
+static MDB_dbi barn_of(MDB_txn *txn)
 {
-    return given(key->bytes, key->len);
+    const struct env *env = mdb_env_get_userctx(mdb_txn_env(txn));
+    return env->barn;
+}
+
+bool env_is_flat(const struct env *env)
+{
+    return env->barn == MAIN_DBI;
+}
+
+/* The name of an entry in the file, and the tree that it is in, unless it is in the log. */
+static MDB_dbi place(MDB_txn *txn, const struct key *key, MDB_val *ret_name)
+{
+    static const uint8_t flat_state = KEY_STATE_FLAT;
+    MDB_dbi barn = barn_of(txn);
+    bool state = key->bytes[0] == (uint8_t)KEY_STATE;
+    *ret_name = state && barn == MAIN_DBI ? given(&flat_state, 1) : given(key->bytes, key->len);
+    return state ? MAIN_DBI : barn;
+}
+
+static bool is_log(const struct key *key)
+{
+    return key->bytes[0] == (uint8_t)KEY_WAL;
 }
 
 int env_get(MDB_txn *txn, const struct key *key, MDB_val *ret_value)
 {
-    MDB_val name = key_value(key);
-    return env_error(mdb_get(txn, MAIN_DBI, &name, ret_value));
+    MDB_val name;
+    MDB_dbi dbi = place(txn, key, &name);
+    return env_error(mdb_get(txn, dbi, &name, ret_value));
 }
 
 int env_put(MDB_txn *txn, const struct key *key, const void *value, size_t len, unsigned flags)
 {
-    MDB_val name = key_value(key);
+    MDB_val name, data = given(value, len), before;
+    MDB_dbi dbi = place(txn, key, &name);
+    if (is_log(key) && mdb_get(txn, MAIN_DBI, &name, &before) == 0) {
+        dbi = MAIN_DBI;
+    }
+    return env_error(mdb_put(txn, dbi, &name, &data, flags));
+}
+
+int env_put_device(MDB_txn *txn, uint32_t device, uint32_t version, const void *value, size_t len)
+{
+    struct key key = key_pair(KEY_DEVICE, device, version);
+    int rc = env_put(txn, &key, value, len, 0);
+    if (rc < 0 || barn_of(txn) == MAIN_DBI) {
+        return rc;
+    }
     MDB_val data = given(value, len);
-    return env_error(mdb_put(txn, MAIN_DBI, &name, &data, flags));
+    return young_put_name(txn, MAIN_DBI, device, version, &data);
+}
+
+int env_append(MDB_txn *txn, uint64_t number, const void *value, size_t len)
+{
+    struct key key = key_number(KEY_WAL, number);
+    MDB_val name, data = given(value, len), newer;
+    MDB_dbi barn = place(txn, &key, &name);
+    if (barn == MAIN_DBI) {
+        return env_error(mdb_put(txn, MAIN_DBI, &name, &data, MDB_APPEND));
+    }
+    uint64_t found;
+    int rc = env_seek(txn, KEY_WAL, number, &found, &newer);
+    if (rc != -ENOENT) {
+        return rc < 0 ? rc : -EEXIST;
+    }
+    return young_put(txn, MAIN_DBI, barn, &name, &data);
+}
+
+static int delete_from(MDB_txn *txn, MDB_dbi dbi, MDB_val *name)
+{
+    int rc = env_error(mdb_del(txn, dbi, name, NULL));
+    return rc == -ENOENT ? 0 : rc;
 }
 
 int env_delete(MDB_txn *txn, const struct key *key)
 {
-    MDB_val name = key_value(key);
-    int rc = env_error(mdb_del(txn, MAIN_DBI, &name, NULL));
-    return rc == -ENOENT ? 0 : rc;
+    MDB_val name;
+    MDB_dbi dbi = place(txn, key, &name);
+    int rc = delete_from(txn, dbi, &name);
+    return rc == 0 && is_log(key) && dbi != MAIN_DBI ? delete_from(txn, MAIN_DBI, &name) : rc;
 }
 
-int env_seek(MDB_txn *txn, enum key_type type, uint64_t from, uint64_t *ret_number,
-             MDB_val *ret_value)
+static int seek_in(MDB_txn *txn, MDB_dbi dbi, enum key_type type, uint64_t from,
+                   uint64_t *ret_number, MDB_val *ret_value)
 {
     MDB_cursor *cursor = NULL;
-    int rc = env_error(mdb_cursor_open(txn, MAIN_DBI, &cursor));
+    int rc = env_error(mdb_cursor_open(txn, dbi, &cursor));
     if (rc < 0) {
         return rc;
     }
     struct key key = key_number(type, from);
-    MDB_val name = key_value(&key);
+    MDB_val name = given(key.bytes, key.len);
     rc = env_error(mdb_cursor_get(cursor, &name, ret_value, MDB_SET_RANGE));
     if (rc == 0 && !key_parse_number(type, name.mv_data, name.mv_size, ret_number)) {
         rc = -ENOENT;
@@ -234,14 +320,36 @@ int env_seek(MDB_txn *txn, enum key_type type, uint64_t from, uint64_t *ret_numb
     return rc;
 }
 
+int env_seek(MDB_txn *txn, enum key_type type, uint64_t from, uint64_t *ret_number,
+             MDB_val *ret_value)
+{
+    MDB_dbi barn = barn_of(txn);
+    if (type != KEY_WAL || barn == MAIN_DBI) {
+        return seek_in(txn, barn, type, from, ret_number, ret_value);
+    }
+    uint64_t old = UINT64_MAX, young = UINT64_MAX;
+    MDB_val old_value, young_value;
+    int rc = seek_in(txn, barn, type, from, &old, &old_value);
+    int young_rc = rc < 0 && rc != -ENOENT
+                       ? rc
+                       : seek_in(txn, MAIN_DBI, type, from, &young, &young_value);
+    if ((young_rc < 0 && young_rc != -ENOENT) || (rc < 0 && young_rc < 0)) {
+        return young_rc;
+    }
+    bool in_barn = young_rc < 0 || (rc == 0 && old < young);
+    *ret_number = in_barn ? old : young;
+    *ret_value = in_barn ? old_value : young_value;
+    return 0;
+}
+
 int env_seek_key(MDB_txn *txn, const struct key *key, MDB_val *ret_name, MDB_val *ret_value)
 {
     MDB_cursor *cursor = NULL;
-    int rc = env_error(mdb_cursor_open(txn, MAIN_DBI, &cursor));
+    MDB_dbi dbi = place(txn, key, ret_name);
+    int rc = env_error(mdb_cursor_open(txn, dbi, &cursor));
     if (rc < 0) {
         return rc;
     }
-    *ret_name = key_value(key);
     rc = env_error(mdb_cursor_get(cursor, ret_name, ret_value, MDB_SET_RANGE));
     mdb_cursor_close(cursor);
     return rc;
@@ -250,11 +358,11 @@ int env_seek_key(MDB_txn *txn, const struct key *key, MDB_val *ret_name, MDB_val
 int env_seek_before(MDB_txn *txn, const struct key *key, MDB_val *ret_name, MDB_val *ret_value)
 {
     MDB_cursor *cursor = NULL;
-    int rc = env_error(mdb_cursor_open(txn, MAIN_DBI, &cursor));
+    MDB_dbi dbi = place(txn, key, ret_name);
+    int rc = env_error(mdb_cursor_open(txn, dbi, &cursor));
     if (rc < 0) {
         return rc;
     }
-    *ret_name = key_value(key);
     rc = env_error(mdb_cursor_get(cursor, ret_name, ret_value, MDB_SET_RANGE));
     if (rc == 0 || rc == -ENOENT) {
         rc = env_error(mdb_cursor_get(cursor, ret_name, ret_value, rc == 0 ? MDB_PREV : MDB_LAST));
@@ -280,6 +388,64 @@ int env_copy(struct env *env, enum key_type type, uint64_t from, uint64_t *ret_n
     }
     env_read_end(env, txn);
     return rc;
+}
+
+int env_cursor(MDB_txn *txn, enum key_type type, MDB_cursor **ret_cursor, MDB_val *ret_name,
+               MDB_val *ret_value)
+{
+    MDB_cursor *cursor = NULL;
+    int rc = env_error(mdb_cursor_open(txn, barn_of(txn), &cursor));
+    if (rc < 0) {
+        return rc;
+    }
+    struct key key = key_plain(type);
+    *ret_name = given(key.bytes, key.len);
+    rc = env_error(mdb_cursor_get(cursor, ret_name, ret_value, MDB_SET_RANGE));
+    if (rc < 0) {
+        mdb_cursor_close(cursor);
+        return rc;
+    }
+    *ret_cursor = cursor;
+    return 0;
+}
+
+static bool is_barn(const MDB_val *name)
+{
+    return name->mv_size == strlen(ENV_BARN) &&
+           memcmp(name->mv_data, ENV_BARN, strlen(ENV_BARN)) == 0;
+}
+
+/* No more of them than the tree says, since a damaged one may go round in circles. */
+static int walk_tree(MDB_txn *txn, MDB_dbi dbi,
+                     int (*visit)(void *user, const MDB_val *name, const MDB_val *value),
+                     void *user)
+{
+    MDB_stat stat;
+    MDB_cursor *cursor = NULL;
+    int rc = env_error(mdb_stat(txn, dbi, &stat));
+    if (rc == 0) {
+        rc = env_error(mdb_cursor_open(txn, dbi, &cursor));
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    MDB_val name, value;
+    size_t entries = 0;
+    while (rc == 0 && (rc = env_error(mdb_cursor_get(cursor, &name, &value, MDB_NEXT))) == 0) {
+        rc = ++entries > stat.ms_entries         ? -EBADMSG
+             : dbi == MAIN_DBI && is_barn(&name) ? 0
+                                                 : visit(user, &name, &value);
+    }
+    mdb_cursor_close(cursor);
+    return rc != -ENOENT ? rc : entries == stat.ms_entries ? 0 : -EBADMSG;
+}
+
+int env_walk(MDB_txn *txn, int (*visit)(void *user, const MDB_val *name, const MDB_val *value),
+             void *user)
+{
+    MDB_dbi barn = barn_of(txn);
+    int rc = walk_tree(txn, MAIN_DBI, visit, user);
+    return rc == 0 && barn != MAIN_DBI ? walk_tree(txn, barn, visit, user) : rc;
 }
 
 uint64_t env_pages(struct env *env)

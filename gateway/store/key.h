@@ -12,11 +12,14 @@ enum key_type {
     KEY_ANCHOR = 'a', /* number of the clock anchor */
     KEY_WAL = 'w',    /* number of the write-ahead block */
     KEY_LARGE = 'b',  /* stream, device, first seq of the large block */
-    KEY_STATE = 's',  /* nothing */
+    KEY_STATE = 'x',  /* nothing; behind the log, since each commit changes both */
     KEY_DEVICE = 'p', /* device, version of its entry in the dictionary */
+    KEY_NAME = 'n',   /* the same: a copy of it */
     KEY_DEAD = 'd',   /* number of the dead letter */
     KEY_RECORD = 'r', /* number of a small record */
     KEY_DAY = 'e',    /* day since 1970 that holds the number of its first block */
+    /* The state in stores of the first arrangement; env.h. */
+    KEY_STATE_FLAT = 's',
 };
 
 enum { KEY_SIZE_MAX = 16 };

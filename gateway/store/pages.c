@@ -22,6 +22,8 @@ struct walk {
     const struct lmdb_tree *tree;
     size_t branches, leaves, overflows, entries;
     unsigned heads;
+    struct lmdb_tree barn;
+    bool has_barn;
     uint8_t last_key[LMDB_KEY_MAX];
     size_t last_key_len;
     bool has_key;
@@ -121,18 +123,34 @@ static size_t node_size(const struct lmdb_node *node, bool leaf)
     return size + size % 2;
 }
 
+/* The one tree that the main one may lead to; it is looked at afterwards. */
+static bool check_barn(struct walk *walk, const struct lmdb_node *node, size_t len)
+{
+    if (walk->tree_index != LMDB_MAIN_TREE || walk->has_barn || node->flags != LMDB_NODE_TREE ||
+        node->key_len != strlen(ENV_BARN) || memcmp(node->key, ENV_BARN, node->key_len) != 0 ||
+        len != sizeof(walk->barn)) {
+        return false;
+    }
+    memcpy(&walk->barn, node->key + node->key_len, sizeof(walk->barn));
+    walk->has_barn = true;
+    return true;
+}
+
 static bool check_leaf_node(struct walk *walk, const struct lmdb_node *node, size_t room)
 {
     size_t len = node->low | (size_t)node->high << 16;
     bool big = (node->flags & LMDB_NODE_BIG) != 0;
     size_t kept = big ? sizeof(size_t) : len;
     bool free_key = walk->tree_index == LMDB_FREE_TREE;
-    if ((node->flags & ~LMDB_NODE_BIG) != 0 || node->key_len == 0 || node->key_len > LMDB_KEY_MAX ||
-        (free_key && node->key_len != sizeof(size_t)) ||
+    if ((node->flags & ~(LMDB_NODE_BIG | LMDB_NODE_TREE)) != 0 || node->key_len == 0 ||
+        node->key_len > LMDB_KEY_MAX || (free_key && node->key_len != sizeof(size_t)) ||
         sizeof(*node) + node->key_len + kept > room || !check_order(walk, node)) {
         return false;
     }
     walk->entries++;
+    if ((node->flags & LMDB_NODE_TREE) != 0) {
+        return check_barn(walk, node, len);
+    }
     const uint8_t *data = node->key + node->key_len;
     return big ? check_big(walk, data, len) : !free_key || check_free(walk, data, len);
 }
@@ -200,9 +218,8 @@ static bool check_page(struct walk *walk, size_t number, unsigned depth)
     return good;
 }
 
-static bool check_tree(struct walk *walk, const struct lmdb_meta *meta, int index)
+static bool check_tree(struct walk *walk, const struct lmdb_tree *tree, int index)
 {
-    const struct lmdb_tree *tree = &meta->trees[index];
     walk->tree = tree;
     walk->tree_index = index;
     walk->branches = walk->leaves = walk->overflows = walk->entries = 0;
@@ -256,7 +273,9 @@ static int check_mapped(const uint8_t *file, size_t size)
         return -ENOMEM;
     }
     walk.seen = seen;
-    bool good = check_tree(&walk, meta, LMDB_FREE_TREE) && check_tree(&walk, meta, LMDB_MAIN_TREE);
+    bool good = check_tree(&walk, &meta->trees[LMDB_FREE_TREE], LMDB_FREE_TREE) &&
+                check_tree(&walk, &meta->trees[LMDB_MAIN_TREE], LMDB_MAIN_TREE) &&
+                (!walk.has_barn || check_tree(&walk, &walk.barn, LMDB_NAMED_TREE));
     for (size_t i = walk.file_pages; i < walk.end && good; i++) {
         good = (seen[i / 8] >> i % 8 & 1) != 0; /* beyond the file there is nothing but free ones */
     }

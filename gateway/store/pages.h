@@ -11,7 +11,7 @@
 
 enum { PAGES_HEADS_MAX = 8192 };
 
-/* Walks both trees of the newest meta page: each page is where it belongs and used once, keys
+/* Walks the trees of the newest meta page: each page is where it belongs and used once, keys
  * ascend, counts are right, and what is in the free list no tree uses. -EBADMSG: not so; -ENOMEM,
  * or another -errno: could not be looked at. An empty file is -EBADMSG. */
 must_check int pages_check(const char *file);

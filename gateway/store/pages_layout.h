@@ -42,8 +42,14 @@ struct lmdb_meta {
 #define LMDB_MAGIC 0xBEEFC0DEu
 
 enum { LMDB_PAGE_BRANCH = 1, LMDB_PAGE_LEAF = 2, LMDB_PAGE_OVERFLOW = 4, LMDB_PAGE_META = 8 };
-enum { LMDB_NODE_BIG = 1 }; /* the value lies in an overflow run */
-enum { LMDB_FREE_TREE, LMDB_MAIN_TREE };
+enum {
+    LMDB_NODE_BIG = 1,  /* the value lies in an overflow run */
+    LMDB_NODE_TREE = 2, /* the value is a struct lmdb_tree */
+};
+enum { LMDB_FREE_TREE, LMDB_MAIN_TREE, LMDB_NAMED_TREE };
+
+/* The only tree beside the two of the meta page: its name in the main one. */
+#define ENV_BARN "barn"
 enum {
     LMDB_INTEGER_KEYS = 8,
     LMDB_KEY_MAX = 511,

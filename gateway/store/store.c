@@ -148,6 +148,10 @@ static int open_writer(struct store *store)
         env_clear_readers(store->env);
         rc = load(store);
     }
+    if (rc == 0 && env_is_flat(store->env)) {
+        log_info("store: made by an earlier version: it stays as it is, and writes some pages more "
+                 "with each commit than a fresh one");
+    }
     return rc < 0 ? rc : store_clock_start(store);
 }
 

@@ -17,7 +17,8 @@ struct wreck {
     uint8_t *levels; /* a page for each level of the tree, and one for values */
     struct wreck_entry *entries;
     size_t count, capacity;
-    bool broken;
+    struct lmdb_tree barn;
+    bool broken, has_barn, state_beside_barn;
     unsigned looked;
     void (*beat)(void *user);
     void *user;
@@ -115,11 +116,12 @@ static bool parse_key(const struct lmdb_node *node, bool orphan, struct wreck_en
     uint64_t number;
     const void *key = node->key;
     size_t len = node->key_len;
-    if (len == 1 && node->key[0] == (uint8_t)KEY_STATE) {
+    if (len == 1 && (node->key[0] == (uint8_t)KEY_STATE || node->key[0] == KEY_STATE_FLAT)) {
         *ret_entry = (struct wreck_entry){.part = part_of(orphan, WRECK_STATE, 0, 0)};
     } else if (key_parse_number(KEY_ANCHOR, key, len, &number)) {
         *ret_entry = (struct wreck_entry){part_of(orphan, WRECK_ANCHOR, 0, 0), number, 0};
-    } else if (key_parse_pair(KEY_DEVICE, key, len, &device, &version)) {
+    } else if (key_parse_pair(KEY_DEVICE, key, len, &device, &version) ||
+               key_parse_pair(KEY_NAME, key, len, &device, &version)) {
         *ret_entry = (struct wreck_entry){part_of(orphan, WRECK_DEVICE, 0, device), version, 0};
     } else if (key_parse_large(key, len, &stream, &device, &number) && stream < STREAM_COUNT) {
         *ret_entry = (struct wreck_entry){part_of(orphan, WRECK_LARGE, stream, device), number, 0};
@@ -176,6 +178,24 @@ static size_t big_pages(const struct wreck *wreck, const struct lmdb_node *node,
                : count;
 }
 
+/* Keeps the tree that the node tells of, while the main one is walked; false: it tells of none. */
+static bool take_barn(struct wreck *wreck, const struct lmdb_node *node, size_t room, bool orphan)
+{
+    bool named = node->key_len == strlen(ENV_BARN) &&
+                 memcmp(node->key, ENV_BARN, node->key_len) == 0;
+    bool tree = node->flags == LMDB_NODE_TREE;
+    if (!named && !tree) {
+        return false;
+    }
+    bool good = named && tree && room >= sizeof(wreck->barn);
+    wreck->broken |= !good;
+    if (good && !orphan && !wreck->has_barn) {
+        memcpy(&wreck->barn, node->key + node->key_len, sizeof(wreck->barn));
+        wreck->has_barn = true;
+    }
+    return true;
+}
+
 /* Lists what the leaf holds of interest. */
 static int collect(struct wreck *wreck, const struct lmdb_page *page, size_t number, bool orphan)
 {
@@ -186,9 +206,11 @@ static int collect(struct wreck *wreck, const struct lmdb_page *page, size_t num
         size_t room = 0, first = 0;
         const struct lmdb_node *node = node_at(wreck, page, i, &room);
         wreck->broken |= node == NULL;
-        if (node == NULL || !parse_key(node, orphan, &entry)) {
+        if (node == NULL || take_barn(wreck, node, room, orphan) ||
+            !parse_key(node, orphan, &entry)) {
             continue;
         }
+        wreck->state_beside_barn |= node->key[0] == (uint8_t)KEY_STATE;
         entry.leaf = (uint64_t)number << 16 | i;
         for (size_t n = orphan ? 0 : big_pages(wreck, node, room, &first); n > 0; n--) {
             (void)claim(wreck, first + n - 1);
@@ -249,6 +271,18 @@ static void sort(struct wreck *wreck)
     }
 }
 
+static int walk_from_root(struct wreck *wreck, const struct lmdb_tree *tree)
+{
+    if (tree->root == SIZE_MAX) {
+        return 0;
+    }
+    if (tree->depth < 1 || tree->depth > LMDB_DEPTH_MAX) {
+        wreck->broken = true;
+        return 0;
+    }
+    return walk(wreck, tree->root, 1, tree->depth);
+}
+
 static int walk_tree(struct wreck *wreck)
 {
     struct lmdb_meta metas[2];
@@ -259,15 +293,12 @@ static int walk_tree(struct wreck *wreck)
         return 0;
     }
     unsigned newest = !have[0] || (have[1] && metas[1].transaction > metas[0].transaction);
-    const struct lmdb_tree *tree = &metas[newest].trees[LMDB_MAIN_TREE];
-    if (tree->root == SIZE_MAX) {
-        return 0;
+    int rc = walk_from_root(wreck, &metas[newest].trees[LMDB_MAIN_TREE]);
+    if (rc == 0 && wreck->has_barn) {
+        struct lmdb_tree barn = wreck->barn;
+        rc = walk_from_root(wreck, &barn);
     }
-    if (tree->depth < 1 || tree->depth > LMDB_DEPTH_MAX) {
-        wreck->broken = true;
-        return 0;
-    }
-    int rc = walk(wreck, tree->root, 1, tree->depth);
+    wreck->broken |= wreck->state_beside_barn && !wreck->has_barn;
     sort(wreck);
     return rc;
 }

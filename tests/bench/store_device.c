@@ -1,6 +1,7 @@
 /* Bytes written to the device: by the kernel's own counters of a block device that holds nothing
  * but this store, since a process's counters say what it wrote to the page cache. */
 #include "gateway/base/clock.h"
+#include "gateway/store/internal.h"
 #include "store_bench.h"
 
 #include <fcntl.h>
@@ -9,6 +10,10 @@
 
 /* JOURNAL_S: ext4 writes the file's times so often by itself (its default), where they changed. */
 enum { JOURNAL_S = 5, SECTOR = 512, WARM = 100, WARM_OFFLINE = 2100 };
+enum { WEEK_S = 7 * 86400, KEYS_A_COMMIT = 20000 };
+
+enum how { DELIVERED, OFFLINE, WEEK_OFFLINE };
+static const char *const how_names[] = {"delivered at once", "offline", "offline for a week"};
 
 static const double emmc_bytes = 8e9 * 3000, year_s = 365.25 * 86400;
 
@@ -32,7 +37,7 @@ static uint64_t written(const char *counter)
     return field[6] * SECTOR;
 }
 
-struct run {
+struct trial {
     struct bench_store at;
     struct bench_load load;
     struct store_reader *reader;
@@ -44,7 +49,7 @@ struct run {
     int fd; /* the file */
 };
 
-static void commit(struct run *run)
+static void commit(struct trial *run)
 {
     uint64_t before = written(run->counter);
     bench_must(store_commit(run->at.store), "commit");
@@ -54,13 +59,13 @@ static void commit(struct run *run)
 
 /* The file system's own write. Seconds pass in microseconds here, too fast for a file's times: they
  * are moved by hand. */
-static void write_journal(const struct run *run)
+static void write_journal(const struct trial *run)
 {
     bench_must(futimens(run->fd, NULL) < 0 || syncfs(run->fd) < 0 ? -errno : 0, "journal");
 }
 
 /* Seconds of the site's life; the clocks are held and moved along. */
-static void live(struct run *run, unsigned seconds, bool delivered)
+static void live(struct trial *run, unsigned seconds, bool delivered)
 {
     bool changed = false;
     for (unsigned s = 0; s < seconds; s++) {
@@ -82,7 +87,26 @@ static void live(struct run *run, unsigned seconds, bool delivered)
     }
 }
 
-static int report(const struct site *site, const char *how, struct run *run, uint64_t bytes,
+/* What a week leaves in the trees: the keys of its large blocks, of devices that nobody asks for,
+ * each with as many bytes in its leaf as a block of pages of its own has there. */
+static void fall_behind(struct trial *run, const struct site *site)
+{
+    uint64_t rounds = (uint64_t)WEEK_S * site->channels / FLUSH_READINGS, put = 0;
+    MDB_txn *txn = NULL;
+    for (uint64_t i = 0; i < rounds * site->devices; i++) {
+        uint64_t device = i % site->devices, first_seq = i / site->devices * 800 + 1;
+        struct key key = key_large(STREAM_RAW, STATE_DEVICES_MAX + 1 + (uint32_t)device, first_seq);
+        if (txn == NULL) {
+            bench_must(env_write(run->at.store->env, &txn), "a week's keys");
+        }
+        bench_must(env_put(txn, &key, &first_seq, sizeof(first_seq), 0), "a week's keys");
+        if (++put % KEYS_A_COMMIT == 0 || i + 1 == rounds * site->devices) {
+            bench_must(env_error(mdb_txn_commit(take_ptr(txn))), "a week's keys");
+        }
+    }
+}
+
+static int report(const struct site *site, const char *how, struct trial *run, uint64_t bytes,
                   double seconds)
 {
     char name[140];
@@ -98,12 +122,13 @@ static int report(const struct site *site, const char *how, struct run *run, uin
     return bad;
 }
 
-static int measure(const char *base, const char *counter, const struct site *site, bool delivered,
+static int measure(const char *base, const char *counter, const struct site *site, enum how how,
                    unsigned commits)
 {
+    bool delivered = how == DELIVERED;
     struct store_settings settings = {.commit_interval_ms = site->automatic ? -1 : 1000,
                                       .max_size_bytes = 256 << 20};
-    struct run run = {
+    struct trial run = {
         .counter = counter,
         .load = {
             .devices = site->devices, .channels = site->channels, .rows = 1, .recorded = true}};
@@ -120,14 +145,16 @@ static int measure(const char *base, const char *counter, const struct site *sit
     unsigned a_commit = site->automatic ? 10 : 1, warm = delivered ? WARM : WARM_OFFLINE;
     run.bytes = calloc(a_commit * (size_t)(warm + commits), sizeof(*run.bytes));
     bench_must(run.bytes == NULL ? -ENOMEM : 0, "commits");
+    if (how == WEEK_OFFLINE) {
+        fall_behind(&run, site);
+    }
     live(&run, warm * a_commit, delivered); /* until blocks come and go as they always will */
     write_journal(&run);
     run.commits = 0;
     uint64_t before = written(counter);
     live(&run, commits * a_commit, delivered);
     write_journal(&run);
-    int bad = report(site, delivered ? "delivered at once" : "offline", &run,
-                     written(counter) - before, commits * a_commit);
+    int bad = report(site, how_names[how], &run, written(counter) - before, commits * a_commit);
     close(run.fd);
     free(run.bytes);
     store_reader_destroy(run.reader);
@@ -147,8 +174,9 @@ int bench_device(const char *base, const char *counter, unsigned commits)
     };
     int bad = 0;
     for (size_t i = 0; i < ARRAY_SIZE(sites); i++) {
-        bad += measure(base, counter, &sites[i], true, commits);
-        bad += measure(base, counter, &sites[i], false, commits);
+        for (unsigned how = DELIVERED; how <= WEEK_OFFLINE; how++) {
+            bad += measure(base, counter, &sites[i], how, commits);
+        }
     }
     return bad;
 }

@@ -114,20 +114,27 @@ static void settle_down(struct fixture *f)
     }
 }
 
+struct counting {
+    enum key_type type;
+    size_t count;
+};
+
+static int count_entry(void *user, const MDB_val *name, const MDB_val *value)
+{
+    struct counting *counting = user;
+    (void)value;
+    counting->count += ((const uint8_t *)name->mv_data)[0] == (uint8_t)counting->type;
+    return 0;
+}
+
 static size_t entries(struct fixture *f, enum key_type type)
 {
     MDB_txn *txn = NULL;
-    size_t count = 0;
+    struct counting counting = {.type = type};
     assert_int_equal(env_read(f->store->env, &txn), 0);
-    MDB_cursor *cursor;
-    assert_int_equal(mdb_cursor_open(txn, 1, &cursor), 0);
-    MDB_val name, value;
-    while (mdb_cursor_get(cursor, &name, &value, MDB_NEXT) == 0) {
-        count += ((const uint8_t *)name.mv_data)[0] == (uint8_t)type;
-    }
-    mdb_cursor_close(cursor);
+    assert_int_equal(env_walk(txn, count_entry, &counting), 0);
     env_read_end(f->store->env, txn);
-    return count;
+    return counting.count;
 }
 
 static uint64_t flushed(struct fixture *f, unsigned d)
