@@ -77,7 +77,6 @@ struct store {
     struct buffer dead; /* letters for the next commit: length (4 bytes) and record, each */
     int64_t commit_us_last, commit_us_max;
     double growth; /* bytes a second appended, smoothed */
-
     struct salvage *salvage;            /* the writer's, or NULL */
     struct verify *verify;              /* likewise */
     struct store_salvage salvage_shown; /* under the lock */
