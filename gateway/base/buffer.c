@@ -42,6 +42,14 @@ uint8_t *buffer_reserve(struct buffer *b, size_t more)
     return b->data + b->len;
 }
 
+/* buffer_reserve(), mostly without a call. */
+static inline uint8_t *room_for(struct buffer *b, size_t more)
+{
+    size_t max = b->max != 0 ? b->max : BUFFER_MAX_DEFAULT;
+    bool there = !b->failed && b->capacity - b->len >= more && b->len + more <= max;
+    return there ? b->data + b->len : buffer_reserve(b, more);
+}
+
 void buffer_add(struct buffer *b, const void *bytes, size_t len)
 {
     uint8_t *to = len == 0 ? NULL : buffer_reserve(b, len);
@@ -58,7 +66,7 @@ void buffer_add_text(struct buffer *b, const char *text)
 
 void buffer_add_byte(struct buffer *b, uint8_t byte)
 {
-    uint8_t *to = buffer_reserve(b, 1);
+    uint8_t *to = room_for(b, 1);
     if (to != NULL) {
         *to = byte;
         b->len++;
@@ -85,7 +93,7 @@ void buffer_printf(struct buffer *b, const char *format, ...)
 
 void buffer_add_varint(struct buffer *b, uint64_t value)
 {
-    uint8_t *to = buffer_reserve(b, 10);
+    uint8_t *to = room_for(b, 10);
     if (to == NULL) {
         return;
     }

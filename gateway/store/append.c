@@ -1,7 +1,9 @@
 #include "gateway/base/clock.h"
 #include "gateway/store/internal.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 /* A full store is looked at again so often, though nothing is pending. */
@@ -28,10 +30,13 @@ static bool points_differ(const struct scan *scan)
     return true;
 }
 
-static bool sound_readings(const struct scan *scan)
+/* texts: whether there are some. */
+static bool sound_readings(const struct scan *scan, bool *ret_texts)
 {
+    bool texts = false;
     for (size_t i = 0; i < scan->count; i++) {
         const struct reading *reading = &scan->readings[i];
+        texts |= reading->kind == VALUE_TEXT;
         if (reading->kind >= VALUE_KINDS || reading->quality >= QUALITY_COUNT) {
             return false;
         }
@@ -41,6 +46,7 @@ static bool sound_readings(const struct scan *scan)
             return false;
         }
     }
+    *ret_texts = texts;
     return true;
 }
 
@@ -49,8 +55,49 @@ static bool sound(const struct store *store, const struct scan *scan)
     return scan->stream < STREAM_COUNT && scan->device > 0 &&
            scan->device <= store->state.device_count && scan->count <= SCAN_READINGS_MAX &&
            scan->text_len <= SCAN_TEXT_MAX &&
-           scan->seq > store->state.devices[scan->device - 1].seq[scan->stream] &&
-           points_differ(scan) && sound_readings(scan);
+           scan->seq > store->state.devices[scan->device - 1].seq[scan->stream];
+}
+
+/* The pending scan that this one most likely looks like: the last one of its device and stream,
+ * else that of the device that came before. NULL: none is pending. */
+static const struct pending_scan *neighbour(struct store *store, const struct scan *scan)
+{
+    size_t slot = (size_t)(scan->device - 1) * STREAM_COUNT + scan->stream;
+    size_t run = scan->device <= store->run_of_devices ? store->run_of[slot] : 0;
+    run = run == 0 ? store->run_count : run;
+    return run == 0 ? NULL : store_pending_at(store, store->runs[run - 1].last);
+}
+
+static uint64_t head_of(const struct reading *reading)
+{
+    uint64_t head;
+    static_assert(offsetof(struct reading, integer) == sizeof(head), "all but the value");
+    memcpy(&head, reading, sizeof(head));
+    return head;
+}
+
+static bool looks_alike(const struct scan *a, const struct scan *b)
+{
+    uint64_t different = (uint64_t)(a->count ^ b->count);
+    for (size_t i = 0; different == 0 && i < a->count;) {
+        size_t end = i + 32 < a->count ? i + 32 : a->count;
+        for (; i < end; i++) {
+            different |= head_of(&a->readings[i]) ^ head_of(&b->readings[i]);
+        }
+    }
+    return different == 0;
+}
+
+/* A scan that looks like one that was sound is so too. ret_alike: of the pending ones that it looks
+ * like, 0: of none; texts: some of its readings are. */
+static bool sound_as_before(struct store *store, const struct scan *scan, uint32_t *ret_alike,
+                            bool *ret_texts)
+{
+    const struct pending_scan *before = neighbour(store, scan);
+    bool alike = before != NULL && before->alike != 0 && looks_alike(&before->scan, scan);
+    *ret_alike = alike ? before->alike : 0;
+    *ret_texts = false;
+    return alike || (points_differ(scan) && sound_readings(scan, ret_texts));
 }
 
 static int grow_runs(struct store *store)
@@ -97,7 +144,8 @@ static struct run *run_for(struct store *store, const struct scan *scan,
     return &store->runs[*slot - 1];
 }
 
-static int add_pending(struct store *store, const struct scan *scan, const struct append_how *how)
+static int add_pending(struct store *store, const struct scan *scan, const struct append_how *how,
+                       uint32_t alike, bool texts)
 {
     size_t size = offsetof(struct pending_scan, scan) + scan_size(scan);
     int rc = grow_runs(store);
@@ -115,6 +163,7 @@ static int add_pending(struct store *store, const struct scan *scan, const struc
     entry->prev_seq = device->seq[scan->stream];
     entry->next = 0;
     entry->size = (uint32_t)size;
+    entry->alike = alike != 0 ? alike : texts ? 0 : offset;
     memcpy(&entry->scan, scan,
            sizeof(*scan) + scan->count * sizeof(struct reading) + scan->text_len);
     store->pending.len += size;
@@ -139,7 +188,9 @@ int store_append_as(struct store *store, const struct scan *scan, const struct a
     if (store->full) {
         return -ENOSPC;
     }
-    if (!sound(store, scan)) {
+    uint32_t alike = 0;
+    bool texts = false;
+    if (!sound(store, scan) || !sound_as_before(store, scan, &alike, &texts)) {
         return -EINVAL;
     }
     if (store->pending.len >= STORE_PENDING_MAX) {
@@ -147,8 +198,9 @@ int store_append_as(struct store *store, const struct scan *scan, const struct a
         if (rc < 0) {
             return rc;
         }
+        alike = 0;
     }
-    return add_pending(store, scan, how);
+    return add_pending(store, scan, how, alike, texts);
 }
 
 int store_append(struct store *store, const struct scan *scan)

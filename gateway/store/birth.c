@@ -63,7 +63,7 @@ static int first_record(struct buffer *record)
     for (size_t i = 0; i < sizeof(id); i++) {
         snprintf(state.id + 2 * i, 3, "%02x", id[i]);
     }
-    return state_encode(&state, record);
+    return state_encode(&state, NULL, record);
 }
 
 static int first_commit(const char *path, size_t map_bytes)

@@ -85,7 +85,7 @@ static int add_row(struct store *store, size_t count, const struct pending_scan 
         store->row_capacity = capacity;
     }
     store->rows[count] = (struct wal_row){
-        .scan = &entry->scan, .seq = entry->scan.seq, .prev_seq = entry->prev_seq};
+        .scan = &entry->scan, .prev_seq = entry->prev_seq, .alike = entry->alike};
     return 0;
 }
 
@@ -112,20 +112,30 @@ static int encode_cut(struct store *store, size_t rows)
     return rc;
 }
 
+/* Devices that answer in the order of their names need not be sorted. */
+static void sort_runs(struct store *store)
+{
+    size_t i = 1;
+    while (i < store->run_count && by_device(&store->runs[i - 1], &store->runs[i]) < 0) {
+        i++;
+    }
+    if (i < store->run_count) {
+        qsort(store->runs, store->run_count, sizeof(*store->runs), by_device);
+    }
+}
+
 /* Everything pending as blocks of bounded size, by stream, device and seq. */
 static int encode(struct store *store)
 {
     store->cut_count = 0;
     buffer_clear(&store->encoded);
-    if (store->run_count > 1) {
-        qsort(store->runs, store->run_count, sizeof(*store->runs), by_device);
-    }
+    sort_runs(store);
     size_t rows = 0, memory = 0;
     int rc = 0;
     for (size_t i = 0; i < store->run_count; i++) {
         for (uint32_t at = store->runs[i].first; at != 0 && rc == 0;) {
             const struct pending_scan *entry = store_pending_at(store, at);
-            size_t size = scan_size(&entry->scan);
+            size_t size = entry->size - offsetof(struct pending_scan, scan);
             if (memory + size > WAL_MEMORY_MAX) {
                 rc = encode_cut(store, rows);
                 rows = memory = 0;
@@ -268,7 +278,7 @@ static int put_state(struct store *store, MDB_txn *txn)
     uint64_t number = store->state.dead_next, first = store->state.dead_first;
     number_letters(store);
     advance(store);
-    int rc = state_encode(&store->state, &store->record);
+    int rc = state_encode(&store->state, wal_encoder_zstd(store->encoder), &store->record);
     store_unlock(store);
     rc = rc < 0 ? rc : put_letters(store, txn, number, first);
     if (rc == 0) {

@@ -12,6 +12,8 @@ struct pending_scan {
     uint64_t prev_seq;
     uint32_t next; /* offset of the next one of this device and stream, 0: none */
     uint32_t size; /* of this entry */
+    /* Scans with the same one, not 0, differ in their values only, of which none is a text. */
+    uint32_t alike;
     struct scan scan;
 };
 

@@ -77,7 +77,9 @@ void state_drop_uplink(struct state *state, unsigned uplink);
 /* A free slot under that name, everything zero. -ENOBUFS, -ENOMEM. */
 must_check int state_add_uplink(struct state *state, const char *name, unsigned *ret_uplink);
 
-/* Replaces what is in ret_record. */
-must_check int state_encode(const struct state *state, struct buffer *ret_record);
+/* Replaces what is in ret_record. zstd: a compressor that is used again and again, or NULL. */
+struct ZSTD_CCtx_s;
+must_check int state_encode(const struct state *state, struct ZSTD_CCtx_s *zstd,
+                            struct buffer *ret_record);
 /* -EBADMSG, -ENOMEM; ret_state is untouched then. */
 must_check int state_decode(const void *record, size_t len, struct state *ret_state);

@@ -252,7 +252,7 @@ static int take_body(struct cursor *c, unsigned version, struct state *state)
     return rc;
 }
 
-int state_encode(const struct state *state, struct buffer *ret_record)
+int state_encode(const struct state *state, struct ZSTD_CCtx_s *zstd, struct buffer *ret_record)
 {
     auto_buffer struct buffer raw = {.max = STATE_RAW_MAX};
     struct state plain = *state; /* shallow: the codec's columns take addresses, nothing changes */
@@ -266,11 +266,13 @@ int state_encode(const struct state *state, struct buffer *ret_record)
     if (to == NULL) {
         return -ENOMEM;
     }
-    size_t len = ZSTD_compress(to + STATE_HEADER_SIZE, bound, raw.data, raw.len, 1);
+    uint8_t *body = to + STATE_HEADER_SIZE;
+    size_t len = zstd == NULL ? ZSTD_compress(body, bound, raw.data, raw.len, 1)
+                              : ZSTD_compressCCtx(zstd, body, bound, raw.data, raw.len, 1);
     bool compressed = ZSTD_isError(len) == 0 && len < raw.len;
     if (!compressed) {
         len = raw.len;
-        memcpy(to + STATE_HEADER_SIZE, raw.data, len);
+        memcpy(body, raw.data, len);
     }
     to[0] = STATE_VERSION;
     to[1] = compressed;

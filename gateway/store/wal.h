@@ -31,7 +31,10 @@ struct wal_row {
     uint64_t seq, prev_seq;  /* prev_seq: of the scan before it in this stream and device */
     int64_t time_ms, boot_ms;
     uint32_t device, window_s, text_len, shape;
-    uint32_t offset; /* decoder: where its scan lies in the arena */
+    union {
+        uint32_t offset; /* decoder: where its scan lies in the arena */
+        uint32_t alike;  /* encoder: rows with the same one, not 0, differ in their values only */
+    };
     uint16_t count, stream;
 };
 
@@ -44,9 +47,11 @@ struct wal_shape {
 struct wal_encoder;
 must_check int wal_encoder_create(struct wal_encoder **ret_encoder);
 void wal_encoder_destroy(struct wal_encoder *encoder);
+/* Its compressor, for others between two blocks. */
+struct ZSTD_CCtx_s *wal_encoder_zstd(struct wal_encoder *encoder);
 
-/* Appends a block of rows (scan and prev_seq set; sorted by stream, device, seq) to ret_block.
- * -E2BIG: more than WAL_MEMORY_MAX. */
+/* Appends a block of rows (scan, prev_seq and alike set; sorted by stream, device, seq) to
+ * ret_block. -E2BIG: more than WAL_MEMORY_MAX. */
 must_check int wal_encode(struct wal_encoder *encoder, struct wal_row *rows, size_t count,
                           int64_t written_ms, struct buffer *ret_block);
 

@@ -56,6 +56,11 @@ void wal_encoder_destroy(struct wal_encoder *encoder)
     free(encoder);
 }
 
+struct ZSTD_CCtx_s *wal_encoder_zstd(struct wal_encoder *encoder)
+{
+    return encoder->zstd;
+}
+
 static int make_room(struct wal_encoder *encoder, size_t rows)
 {
     if (rows <= encoder->capacity) {
@@ -153,7 +158,8 @@ static void find_shapes(struct wal_encoder *encoder, struct wal_row *rows, size_
     encoder->shape_count = 0;
     memset(encoder->table, 0, encoder->table_size * sizeof(*encoder->table));
     for (size_t i = 0; i < count; i++) {
-        if (i > 0 && same_shape(rows[i - 1].scan, rows[i].scan)) {
+        bool alike = i > 0 && rows[i].alike != 0 && rows[i].alike == rows[i - 1].alike;
+        if (alike || (i > 0 && same_shape(rows[i - 1].scan, rows[i].scan))) {
             rows[i].shape = rows[i - 1].shape;
         } else {
             rows[i].shape = find_shape(encoder, &rows[i]);
@@ -268,12 +274,12 @@ static void add_rows(struct wal_encoder *encoder, const struct wal_row *rows, si
     }
     uint8_t *at = to;
     for (size_t i = 0; i < count; i++) {
-        at = wal_put(at, rows[i].scan->seq - rows[i].prev_seq - 1);
+        at = wal_put(at, rows[i].seq - rows[i].prev_seq - 1);
     }
     PUT_COLUMN(at, steps, count, rows[i].shape);
-    PUT_COLUMN(at, steps, count, rows[i].scan->time_ms);
-    PUT_COLUMN(at, steps, count, (uint64_t)rows[i].scan->time_ms - (uint64_t)rows[i].scan->boot_ms);
-    PUT_COLUMN(at, steps, count, rows[i].scan->window_s);
+    PUT_COLUMN(at, steps, count, rows[i].time_ms);
+    PUT_COLUMN(at, steps, count, (uint64_t)rows[i].time_ms - (uint64_t)rows[i].boot_ms);
+    PUT_COLUMN(at, steps, count, rows[i].window_s);
     PUT_COLUMN(at, steps, count, rows[i].text_len);
     encoder->raw.len += (size_t)(at - to);
 }
@@ -470,6 +476,10 @@ static int prepare(struct wal_row *rows, size_t count, struct wal_header *header
     header->time_max_ms = INT64_MIN;
     for (size_t i = 0; i < count; i++) {
         const struct scan *scan = rows[i].scan;
+        rows[i].seq = scan->seq;
+        rows[i].time_ms = scan->time_ms;
+        rows[i].boot_ms = scan->boot_ms;
+        rows[i].window_s = scan->window_s;
         rows[i].device = scan->device;
         rows[i].stream = scan->stream;
         rows[i].text_len = used_text(scan);

@@ -86,6 +86,111 @@ static void test_what_is_no_scan_is_refused(void **unused)
     fixture_remove(dir);
 }
 
+enum { NEARLY_SEQS = 60, NEARLY_DEVICES = 3 };
+
+/* Like its neighbours, or different in one thing. */
+static struct scan *nearly_alike(uint32_t device, uint64_t seq)
+{
+    struct scan *scan = calloc(1, scan_size_for(FIXTURE_POINTS, 4));
+    auto_free struct scan *plain = fixture_scan(STREAM_RAW, device, seq, FIXTURE_POINTS);
+    memcpy(scan, plain, scan_size(plain));
+    switch ((seq * 7 + device) % 8) {
+    case 3:
+        scan->readings[4].quality = QUALITY_UNCERTAIN;
+        break;
+    case 4:
+        scan->readings[FIXTURE_POINTS - 1].exponent = -1;
+        break;
+    case 5:
+        scan->count--;
+        break;
+    case 6:
+        scan->readings[2].kind = VALUE_TEXT;
+        scan->readings[2].text.offset = 1;
+        scan->readings[2].text.len = 3;
+        scan->text_len = 4;
+        memcpy((char *)&scan->readings[scan->count], "-abc", 4);
+        break;
+    default:
+        break;
+    }
+    return scan;
+}
+
+static void assert_same_scan(const struct scan *a, const struct scan *b)
+{
+    assert_int_equal(a->seq, b->seq);
+    assert_int_equal(a->time_ms, b->time_ms);
+    assert_int_equal(a->count, b->count);
+    for (unsigned i = 0; i < a->count; i++) {
+        const struct reading *x = &a->readings[i], *y = &b->readings[i];
+        assert_memory_equal(x, y, offsetof(struct reading, reserved));
+        if (x->kind == VALUE_TEXT) {
+            assert_int_equal(x->text.len, y->text.len);
+            assert_memory_equal(scan_text(a, x), scan_text(b, y), x->text.len);
+        } else {
+            assert_int_equal(x->integer, y->integer);
+        }
+    }
+}
+
+/* One by one, each followed by what would be the same but for a thing that may not be. */
+static void append_nearly_alike(struct store *store, uint32_t device, uint64_t seq)
+{
+    auto_free struct scan *scan = nearly_alike(device, seq);
+    assert_int_equal(store_append(store, scan), 0);
+    scan->seq += NEARLY_SEQS;
+    uint16_t point = scan->readings[7].point;
+    scan->readings[7].point = scan->readings[6].point;
+    assert_int_equal(store_append(store, scan), -EINVAL);
+    scan->readings[7].point = point;
+    scan->readings[7].kind = VALUE_KINDS;
+    assert_int_equal(store_append(store, scan), -EINVAL);
+    scan->readings[7].kind = VALUE_DECIMAL;
+    if (scan->text_len > 0) {
+        scan->readings[2].text.len++;
+        assert_int_equal(store_append(store, scan), -EINVAL);
+    }
+}
+
+static void test_scans_that_nearly_look_alike_are_told_apart(void **unused)
+{
+    (void)unused;
+    char *dir = fixture_dir();
+    struct store *store = fixture_open(dir, &fixture_settings);
+    unsigned uplink;
+    assert_int_equal(store_add_uplink(store, "cloud", 1u << STREAM_RAW, 0, &uplink), 0);
+    struct store_reader *reader;
+    assert_int_equal(store_reader_create(store, uplink, true, &reader), 0);
+    uint32_t devices[NEARLY_DEVICES];
+    for (unsigned d = 0; d < NEARLY_DEVICES; d++) {
+        char name[8];
+        snprintf(name, sizeof(name), "t%u", NEARLY_DEVICES - d);
+        devices[d] = fixture_device(store, name, FIXTURE_POINTS);
+    }
+    for (uint64_t seq = 1; seq <= NEARLY_SEQS; seq++) {
+        for (unsigned d = 0; d < NEARLY_DEVICES; d++) {
+            append_nearly_alike(store, devices[(d + seq) % NEARLY_DEVICES], seq);
+        }
+        assert_int_equal(seq % 9 == 0 || seq == NEARLY_SEQS ? store_commit(store) : 0, 0);
+    }
+    auto_buffer struct buffer arena = {0};
+    const struct scan **scans = NULL;
+    size_t count = 0;
+    assert_int_equal(store_reader_take(reader, STORE_LANE_LIVE, STREAM_RAW, 1000, 1 << 20, &arena,
+                                       &scans, &count),
+                     0);
+    assert_int_equal(count, NEARLY_SEQS * NEARLY_DEVICES);
+    for (size_t i = 0; i < count; i++) {
+        auto_free struct scan *expected = nearly_alike(scans[i]->device, scans[i]->seq);
+        expected->time_ms = scans[i]->time_ms;
+        assert_same_scan(scans[i], expected);
+    }
+    store_reader_destroy(reader);
+    store_close(store);
+    fixture_remove(dir);
+}
+
 static void test_names_have_versions_and_notes_last(void **unused)
 {
     (void)unused;
@@ -189,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_append_take_settle),
         cmocka_unit_test(test_what_is_no_scan_is_refused),
+        cmocka_unit_test(test_scans_that_nearly_look_alike_are_told_apart),
         cmocka_unit_test(test_names_have_versions_and_notes_last),
         cmocka_unit_test(test_history_finds_its_time),
     };
