@@ -7,10 +7,8 @@
 
 #include "gateway/store/clock_state.h"
 #include "gateway/store/dictionary.h"
-#include "gateway/store/env.h"
 #include "gateway/store/flush.h"
 #include "gateway/store/pending.h"
-#include "gateway/store/reader.h"
 #include "gateway/store/memo.h"
 #include "gateway/store/salvage.h"
 #include "gateway/store/state.h"
