@@ -403,7 +403,10 @@ static size_t work(struct kafka_transport *t)
         return ended;
     }
     kafka_producer_step(t->producer);
-    trust_saw_peer(t->trust, kafka_producer_peer_until_ms(t->producer));
+    int64_t peer_until_ms = kafka_producer_peer_until_ms(t->producer);
+    if (peer_until_ms != 0) { /* else what the last producer has seen stands */
+        trust_saw_peer(t->trust, peer_until_ms);
+    }
     if (kafka_producer_dead_since_ms(t->producer) == 0 && !to_be_changed(t)) {
         publish(t);
     }

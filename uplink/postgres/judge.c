@@ -26,8 +26,11 @@ void postgres_judge(const void *settings, const struct batch *batch,
 {
     (void)settings;
     if (reply->code == NULL) {
-        if (verdict_by_status(reply, ret_verdict) != VERDICT_MADE) {
+        enum verdict_class class_of = verdict_by_status(reply, ret_verdict);
+        if (class_of == VERDICT_SUCCESS) {
             verdict_delivered(ret_verdict, batch);
+        } else if (class_of == VERDICT_BAD_DATA) { /* not said by our transport */
+            verdict_say(ret_verdict, UPLINK_RETRY, reply, "an answer that nobody understands");
         }
         return;
     }
