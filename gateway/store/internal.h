@@ -8,8 +8,8 @@
 #include "gateway/store/clock_state.h"
 #include "gateway/store/dictionary.h"
 #include "gateway/store/flush.h"
-#include "gateway/store/pending.h"
 #include "gateway/store/memo.h"
+#include "gateway/store/pending.h"
 #include "gateway/store/salvage.h"
 #include "gateway/store/state.h"
 
@@ -74,7 +74,7 @@ struct store {
     struct store_reader *readers[STORE_UPLINKS_MAX];
     struct buffer dead; /* letters for the next commit: length (4 bytes) and record, each */
     int64_t commit_us_last, commit_us_max;
-    double growth; /* bytes a second appended, smoothed */
+    double growth;                      /* bytes a second appended, smoothed */
     struct salvage *salvage;            /* the writer's, or NULL */
     struct verify *verify;              /* likewise */
     struct store_salvage salvage_shown; /* under the lock */

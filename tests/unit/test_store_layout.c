@@ -21,7 +21,7 @@ static void make_flat(const char *dir)
     assert_int_equal(mkdir(path, 0750), 0);
     assert_int_equal(env_open(path, MAP_BYTES, ENV_WRITER, &env), 0);
     assert_true(env_is_flat(env));
-    assert_int_equal(state_encode(&state, &record), 0);
+    assert_int_equal(state_encode(&state, NULL, &record), 0);
     assert_int_equal(env_write(env, &txn), 0);
     MDB_val name = {.mv_size = 1, .mv_data = (char[]){'s'}};
     MDB_val value = {.mv_size = record.len, .mv_data = record.data};
