@@ -15,12 +15,21 @@ enum {
 static const int64_t day_ms = 86400000;
 static const int64_t readers_cleared_every = 64; /* commits */
 
+static struct track *track_of(struct state_uplink *uplink, const struct run *run)
+{
+    return &uplink->devices[run->device - 1].streams[run->stream];
+}
+
+static bool waits_for(const struct state_uplink *uplink, unsigned u, const struct run *run)
+{
+    return (uplink->streams & (1u << run->stream)) != 0 && (run->settled & (1u << u)) == 0;
+}
+
 /* Where the run's readings are counted for that uplink. */
 static uint64_t *account_of(struct state_uplink *uplink, unsigned u, const struct run *run)
 {
-    struct track_device *device = &uplink->devices[run->device - 1];
-    bool waits = (uplink->streams & (1u << run->stream)) != 0 && (run->settled & (1u << u)) == 0;
-    return waits ? &device->streams[run->stream].waiting : &device->fates[FATE_NOT_SELECTED];
+    return waits_for(uplink, u, run) ? &track_of(uplink, run)->waiting
+                                     : &uplink->devices[run->device - 1].fates[FATE_NOT_SELECTED];
 }
 
 /* The uplink has the run's scans already. Where that cannot be kept it will get them again. */
@@ -46,6 +55,7 @@ static void offer_run(struct store *store, struct run *run)
             settle_run(store, uplink, u, run);
         }
         *account_of(uplink, u, run) += run->readings;
+        track_of(uplink, run)->coming += waits_for(uplink, u, run) ? run->readings : 0;
     }
 }
 
@@ -448,13 +458,24 @@ static void measure(struct store *store, int64_t started_ns)
     }
 }
 
+/* What came with the commit may be read from now on. */
+static void arrive(struct store *store, const struct run *run)
+{
+    struct state_device *device = &store->state.devices[run->device - 1];
+    device->committed[run->stream] = device->seq[run->stream];
+    for (unsigned u = 0; u < STORE_UPLINKS_MAX; u++) {
+        if (store->state.uplinks[u].name != NULL) {
+            track_of(&store->state.uplinks[u], run)->coming = 0;
+        }
+    }
+}
+
 static void publish(struct store *store, int64_t started_ns)
 {
     store_lock(store);
     measure(store, started_ns);
     for (size_t i = 0; i < store->run_count; i++) {
-        struct state_device *device = &store->state.devices[store->runs[i].device - 1];
-        device->committed[store->runs[i].stream] = device->seq[store->runs[i].stream];
+        arrive(store, &store->runs[i]);
     }
     for (size_t at = 0; at < store->thinned.len;) {
         const struct scan *scan = (const struct scan *)(const void *)(store->thinned.data + at);

@@ -49,7 +49,7 @@ struct store_reader {
     struct buffer block;
     /* Waiting when the lanes were split, less what was settled since. Under the store's lock. */
     uint64_t backfill_readings;
-    double readings_a_scan;     /* of the blocks read lately, 0: none yet */
+    double readings_a_scan; /* of the blocks read lately, 0: none yet */
     uint64_t damaged;
     size_t held_count;
     uint64_t held_from; /* the block of the log where a held device may begin, UINT64_MAX: none */

@@ -18,9 +18,20 @@ static uint64_t waiting_of(const struct state_uplink *uplink, size_t devices)
     return waiting;
 }
 
-/* What is committed now belongs to the backfill lane. Under the lock. */
+/* What is committed now belongs to the backfill lane, and nothing of what a commit is about to
+ * bring: that comes to the live lane, and would stay in this count for ever. Under the lock. */
 static void set_boundary(struct store_reader *reader)
 {
+    const struct state_uplink *uplink = &reader->store->state.uplinks[reader->uplink];
+    reader->backfill_readings = 0;
+    for (size_t d = 0; uplink->name != NULL && d < reader->store->state.device_count; d++) {
+        for (unsigned s = 0; s < STREAM_COUNT; s++) {
+            const struct track *track = &uplink->devices[d].streams[s];
+            reader->backfill_readings += track->waiting > track->coming
+                                             ? track->waiting - track->coming
+                                             : 0;
+        }
+    }
     for (size_t d = 0; d < reader->device_count; d++) {
         memcpy(reader->devices[d].boundary, reader->store->state.devices[d].committed,
                sizeof(reader->devices[d].boundary));
@@ -43,7 +54,6 @@ static int attach(struct store_reader *reader)
         *backfill = (struct lane){.next = uplink->floor, .end = reader->split ? now : UINT64_MAX};
         reader->lanes[STORE_LANE_LIVE] = (struct lane){.next = now,
                                                        .end = reader->split ? UINT64_MAX : 0};
-        reader->backfill_readings = waiting_of(uplink, store->state.device_count);
         set_boundary(reader);
         lanes_begin_pass(reader, STORE_LANE_BACKFILL);
     }
@@ -116,8 +126,6 @@ void store_reader_split(struct store_reader *reader)
         return; /* the lanes stay as they are */
     }
     uint64_t now = store->newest + 1;
-    reader->backfill_readings = waiting_of(&store->state.uplinks[reader->uplink],
-                                           store->state.device_count);
     set_boundary(reader);
     store_unlock(store);
     backfill->next = floor;

@@ -29,6 +29,7 @@ struct state_device {
 struct track {
     struct ranges settled;
     uint64_t waiting; /* readings */
+    uint64_t coming;  /* of those, what is in no commit yet: no reader can have it */
 };
 
 struct track_device {

@@ -348,7 +348,7 @@ static void start_from_now(struct store *store, struct state_uplink *uplink, uns
     for (size_t i = 0; i < store->state.device_count; i++) {
         struct track *track = &uplink->devices[i].streams[stream];
         uplink->devices[i].fates[FATE_NOT_SELECTED] += track->waiting;
-        track->waiting = 0;
+        track->waiting = track->coming = 0;
         ranges_raise(&track->settled, store->state.devices[i].seq[stream]);
     }
 }
