@@ -200,12 +200,12 @@ static int drop_tail(struct store *store, MDB_txn *txn, const struct opened *blo
 }
 
 /* As passed(), of a run as a whole: where it cannot tell, the rows have to. Under the lock. */
-static bool passed_run(struct store *store, const struct memo_run *run, bool kept)
+static bool passed_run(struct store *store, unsigned uplinks, const struct memo_run *run, bool kept)
 {
     if (run->last_seq <= store->state.devices[run->device - 1].flushed[run->stream]) {
         return true;
     }
-    for (unsigned u = 0; u < STORE_UPLINKS_MAX && !kept; u++) {
+    for (unsigned u = 0; u < uplinks && !kept; u++) {
         const struct track *track = ledger_track(store, u, run->stream, run->device);
         if (track != NULL && !ranges_covers(&track->settled, run->prev_seq + 1, run->last_seq)) {
             return false;
@@ -245,10 +245,14 @@ static int drop_remembered(struct store *store, MDB_txn *txn, uint64_t number)
     store_clock_header(&store->anchors, number, &block.header);
     bool stays = held(store, &block) || kept(store, &block), all = true;
     store_lock(store);
-    for (size_t i = 0; i < memo->run_count && all; i++) {
-        all = passed_run(store, &memo->runs[i], stays);
+    unsigned uplinks = STORE_UPLINKS_MAX; /* slots up to the last one in use: mostly few */
+    while (uplinks > 0 && store->state.uplinks[uplinks - 1].name == NULL) {
+        uplinks--;
     }
     for (size_t i = 0; i < memo->run_count && all; i++) {
+        all = passed_run(store, uplinks, &memo->runs[i], stays);
+    }
+    for (size_t i = 0; i < memo->run_count && all && uplinks > 0; i++) {
         const struct memo_run *run = &memo->runs[i];
         raise_floors(
             store,

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <zstd.h>
 
-enum { TOGETHER = 4 }; /* columns that are encoded together */
-
 struct wal_encoder {
     ZSTD_CCtx *zstd;
     struct buffer raw;
@@ -196,11 +194,6 @@ static size_t list_runs(uint32_t *runs, const struct wal_row *rows, size_t count
     return listed;
 }
 
-static inline uint64_t zigzag(uint64_t step)
-{
-    return step << 1 ^ (0 - (step >> 63));
-}
-
 static void add_runs(struct wal_encoder *encoder, const struct wal_row *rows, size_t count)
 {
     enum { COLUMNS = 4 };
@@ -216,7 +209,7 @@ static void add_runs(struct wal_encoder *encoder, const struct wal_row *rows, si
     }
     uint64_t last = 0;
     for (size_t i = 0; i < listed; i++) {
-        at = wal_put(at, zigzag(rows[runs[i]].device - last));
+        at = wal_put(at, wal_zigzag(rows[runs[i]].device - last));
         last = rows[runs[i]].device;
     }
     for (size_t i = 0; i < listed; i++) {
@@ -224,7 +217,7 @@ static void add_runs(struct wal_encoder *encoder, const struct wal_row *rows, si
     }
     last = 0;
     for (size_t i = 0; i < listed; i++) {
-        at = wal_put(at, zigzag(rows[runs[i]].prev_seq - last));
+        at = wal_put(at, wal_zigzag(rows[runs[i]].prev_seq - last));
         last = rows[runs[i]].prev_seq;
     }
     encoder->raw.len += (size_t)(at - to);
@@ -237,21 +230,22 @@ static void add_runs(struct wal_encoder *encoder, const struct wal_row *rows, si
         size_t i = 0;                                                                              \
         uint64_t before_ = (uint64_t)(field);                                                      \
         for (i = 1; i < (count); i++) {                                                            \
-            uint64_t now_ = (uint64_t)(field), step_ = zigzag(now_ - before_);                     \
+            uint64_t now_ = (uint64_t)(field), step_ = wal_zigzag(now_ - before_);                 \
             (steps)[i - 1] = (uint32_t)step_;                                                      \
             (all) |= step_;                                                                        \
             before_ = now_;                                                                        \
         }                                                                                          \
     } while (0)
 
-/* Those differences behind the first row's, which is from 0. `field` is an lvalue in row i. */
-#define PUT_STEPS(at, steps, all, count, field)                                                    \
+/* Those differences behind the first row's, which is from 0; wide: some are beyond 32 bits. `field`
+ * is an lvalue in row i. */
+#define PUT_STEPS(at, steps, wide, count, field)                                                   \
     do {                                                                                           \
         uint64_t before_ = 0;                                                                      \
-        size_t one_by_one_ = (all) >> 32 == 0 ? 1 : (count);                                       \
+        size_t one_by_one_ = (wide) ? (count) : 1;                                                 \
         for (size_t i = 0; i < one_by_one_; i++) {                                                 \
             uint64_t now_ = (uint64_t)(field);                                                     \
-            (at) = wal_put((at), zigzag(now_ - before_));                                          \
+            (at) = wal_put((at), wal_zigzag(now_ - before_));                                      \
             before_ = now_;                                                                        \
         }                                                                                          \
         (at) = wal_pack((at), (steps), (count)-one_by_one_);                                       \
@@ -261,7 +255,7 @@ static void add_runs(struct wal_encoder *encoder, const struct wal_row *rows, si
     do {                                                                                           \
         uint64_t all_ = 0;                                                                         \
         LIST_STEPS(steps, all_, count, field);                                                     \
-        PUT_STEPS(at, steps, all_, count, field);                                                  \
+        PUT_STEPS(at, steps, all_ >> 32 != 0, count, field);                                       \
     } while (0)
 
 static void add_rows(struct wal_encoder *encoder, const struct wal_row *rows, size_t count)
@@ -338,20 +332,10 @@ static bool add_together(struct buffer *raw, const struct column *column, uint32
     if (to == NULL) {
         return true;
     }
-    const struct reading *before = column->readings[0] + column->index;
-    uint64_t all[TOGETHER] = {0};
-    for (uint32_t i = 1; i < count; i++) {
-        const struct reading *now = column->readings[i] + column->index;
-        for (size_t c = 0; c < TOGETHER; c++) {
-            uint64_t step = zigzag((uint64_t)now[c].integer - (uint64_t)before[c].integer);
-            steps[c * count + i - 1] = (uint32_t)step;
-            all[c] |= step;
-        }
-        before = now;
-    }
+    unsigned wide = wal_steps(column->readings, column->index, count, steps);
     uint8_t *at = to;
     for (size_t c = 0; c < TOGETHER; c++) {
-        PUT_STEPS(at, steps + c * count, all[c], count,
+        PUT_STEPS(at, steps + c * count, (wide >> c & 1) != 0, count,
                   column->readings[i][column->index + c].integer);
     }
     raw->len += (size_t)(at - to);

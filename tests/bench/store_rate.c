@@ -1,5 +1,5 @@
 /* Readings a second through append and durable commit, beside LMDB committing the same bytes. */
-#include "gateway/store/wal.h"
+#include "gateway/store/internal.h"
 #include "store_bench.h"
 
 #include <lmdb.h>
@@ -8,18 +8,19 @@
 
 enum { ROUNDS = 9, KEPT = 2, CUTS = 8 }; /* KEPT: commits that bare LMDB holds, as the store does */
 
-/* The bytes of a commit, encoded as the store encodes them. */
+/* The bytes of a commit: its blocks, encoded as the store encodes them, and its state record. */
 struct encoded {
     struct wal_encoder *encoder;
     struct wal_row *rows;
     struct buffer bytes;
+    const struct buffer *state;
     size_t ends[CUTS], cuts;
 };
 
 struct bare {
     MDB_env *env;
     MDB_dbi dbi;
-    uint64_t next, first; /* keys */
+    uint64_t next, first; /* keys of blocks, from 1 on; the state is 0 */
     char dir[200];
 };
 
@@ -37,12 +38,13 @@ static void bare_must(int rc, const char *what)
 
 static void bare_open(struct bare *bare, const char *base)
 {
+    bare->next = bare->first = 1;
     snprintf(bare->dir, sizeof(bare->dir), "%s/bench_lmdb.XXXXXX", base);
     bench_must(mkdtemp(bare->dir) == NULL ? -errno : 0, base);
     MDB_txn *txn;
     bare_must(mdb_env_create(&bare->env), "create");
     bare_must(mdb_env_set_mapsize(bare->env, (size_t)1 << 30), "map");
-    bare_must(mdb_env_open(bare->env, bare->dir, 0, 0600), "open");
+    bare_must(mdb_env_open(bare->env, bare->dir, MDB_NOTLS, 0600), "open");
     bare_must(mdb_txn_begin(bare->env, NULL, 0, &txn), "begin");
     bare_must(mdb_dbi_open(txn, NULL, 0, &bare->dbi), "dbi");
     bare_must(mdb_txn_commit(txn), "commit");
@@ -81,6 +83,9 @@ static void bare_commit(struct bare *bare, const struct encoded *encoded)
         MDB_val key = bare_key(bytes, bare->first);
         bare_must(mdb_del(txn, bare->dbi, &key, NULL), "delete");
     }
+    MDB_val key = bare_key(bytes, 0);
+    MDB_val value = {.mv_size = encoded->state->len, .mv_data = encoded->state->data};
+    bare_must(mdb_put(txn, bare->dbi, &key, &value, 0), "put");
     bare_must(mdb_txn_commit(txn), "commit");
 }
 
@@ -133,7 +138,8 @@ static int report(const char *what, const struct bench_load *load, double kib, d
     return bad;
 }
 
-/* Commits of the store and of bare LMDB take turns, so that both see the same disk. */
+/* Commits of the store and of bare LMDB take turns, so that both see the same disk; both write the
+ * same bytes under as many keys. */
 static int compare(const char *base, unsigned devices, unsigned rows, unsigned commits,
                    bool waiting, double least_per_s, double least_ratio)
 {
@@ -148,7 +154,8 @@ static int compare(const char *base, unsigned devices, unsigned rows, unsigned c
     }
     struct bench_load load = {.devices = devices, .channels = 20, .rows = rows, .recorded = true};
     bench_load_init(&load, at.store);
-    struct encoded encoded = {.rows = calloc(load.scan_count, sizeof(*encoded.rows))};
+    struct encoded encoded = {.rows = calloc(load.scan_count, sizeof(*encoded.rows)),
+                              .state = &at.store->record};
     bench_must(encoded.rows == NULL ? -ENOMEM : wal_encoder_create(&encoded.encoder), "encoder");
     double ratios[ROUNDS], speeds[ROUNDS], bytes = 0;
     struct figures all = {0};

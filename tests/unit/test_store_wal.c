@@ -315,6 +315,39 @@ static void test_numbers_are_packed_as_one_by_one(void **state)
     }
 }
 
+/* Of any number of rows; what needs more than 32 bits is told, column by column. */
+static void test_steps_are_taken_column_by_column(void **state)
+{
+    (void)state;
+    enum { MOST = 23, INDEX = 2 };
+    for (unsigned round = 0; round < 20000; round++) {
+        struct reading readings[MOST][INDEX + TOGETHER + 1];
+        const struct reading *rows[MOST];
+        size_t count = 1 + roll() % MOST;
+        for (size_t i = 0; i < count; i++) {
+            rows[i] = readings[i];
+            for (size_t c = 0; c < ARRAY_SIZE(readings[i]); c++) {
+                uint64_t odd = roll() % 40 == 0 ? (uint64_t)odd_integer() : roll() % 5000;
+                readings[i][c] = (struct reading){.point = 7, .integer = (int64_t)odd};
+            }
+        }
+        uint32_t steps[MOST * TOGETHER];
+        unsigned wide = wal_steps(rows, INDEX, count, steps);
+        for (size_t c = 0; c < TOGETHER; c++) {
+            uint64_t all = 0;
+            for (size_t i = 1; i < count; i++) {
+                uint64_t now = (uint64_t)readings[i][INDEX + c].integer;
+                uint64_t before = (uint64_t)readings[i - 1][INDEX + c].integer;
+                all |= wal_zigzag(now - before);
+                assert_true((wide >> c & 1) != 0 ||
+                            steps[c * count + i - 1] == wal_zigzag(now - before));
+            }
+            assert_int_equal(wide >> c & 1, all >> 32 != 0);
+        }
+        assert_int_equal(wide >> TOGETHER, 0);
+    }
+}
+
 /* Two scans of each device, encoded and noted as that block. */
 static void note_block(struct memo *memo, uint64_t number, size_t devices)
 {
@@ -498,6 +531,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_block_of_version_1_stays_readable, set_up,
                                         tear_down),
         cmocka_unit_test(test_numbers_are_packed_as_one_by_one),
+        cmocka_unit_test(test_steps_are_taken_column_by_column),
         cmocka_unit_test(test_the_newest_blocks_are_remembered_within_bounds),
         cmocka_unit_test(test_ranges_against_a_bitmap),
         cmocka_unit_test(test_ranges_are_bounded),
