@@ -1,5 +1,7 @@
 #include "judge.h"
 
+#include "gateway/store/dead.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
@@ -58,11 +60,11 @@ enum waits { WAITS, WAITS_NOT, WAITS_EITHER };
 
 static enum waits waits_at(const struct truth_scan *scan, unsigned uplink, uint32_t commit)
 {
-    uint32_t settled = scan->settled[uplink];
-    if (settled == 0 || settled > commit) {
+    struct truth_fate fate = truth_fate_at(scan, uplink, commit);
+    if (fate.settled == 0 || fate.settled > commit) {
         return WAITS;
     }
-    return scan->certain[uplink] > commit ? WAITS_EITHER : WAITS_NOT;
+    return fate.certain > commit ? WAITS_EITHER : WAITS_NOT;
 }
 
 /* The store may have made it with the commit that was cut short: nobody has looked at it yet. */
@@ -241,7 +243,8 @@ static uint64_t settled_readings(const struct look *look, unsigned device, enum 
     for (unsigned s = 0; s < STREAM_COUNT; s++) {
         for (uint64_t seq = 1; seq <= look->truth->last[s][device]; seq++) {
             const struct truth_scan *scan = truth_at(look->truth, s, device, seq);
-            if (scan->fate[look->uplink] == fate && stored_at(scan, look->judgement->commit) &&
+            enum ledger_fate was = truth_fate_at(scan, look->uplink, look->judgement->commit).fate;
+            if (was == fate && stored_at(scan, look->judgement->commit) &&
                 waits_at(scan, look->uplink, look->judgement->commit) == waits) {
                 sum += scan->count;
             }
@@ -326,6 +329,65 @@ static void check_ledger(struct look *look, const struct ledger_device *row)
     check_fate(look, row, FATE_DEAD);
 }
 
+static bool is_dead(const struct look *look, const struct truth_scan *scan)
+{
+    uint32_t commit = look->judgement->commit;
+    return stored_at(scan, commit) && waits_at(scan, look->uplink, commit) == WAITS_NOT &&
+           truth_fate_at(scan, look->uplink, commit).fate == FATE_DEAD;
+}
+
+static int meet_letter(void *user, const struct store_letter *letter)
+{
+    struct look *look = user;
+    const struct scan *scan = letter->scan;
+    if (strcmp(letter->uplink, truth_uplink_names[look->uplink]) != 0) {
+        return 0;
+    }
+    if (scan->stream >= STREAM_COUNT || scan->device == 0 || scan->device > TRUTH_DEVICES ||
+        scan->seq >= look->truth->seqs) {
+        blame(look, VERDICT_INVENTED, "a letter of device %u", scan->device);
+        return 1;
+    }
+    const struct truth_scan *known = truth_at(look->truth, scan->stream, scan->device - 1,
+                                              scan->seq);
+    const char *device = truth_device_names[scan->device - 1];
+    unsigned long long seq = scan->seq;
+    if (!is_dead(look, known)) {
+        blame(look, VERDICT_TWICE, "a letter of %s seq %llu, which is not dead", device, seq);
+    } else if (!same(look->truth, known, known->count, scan)) {
+        blame(look, VERDICT_WRONG_VALUE, "the letter of %s seq %llu", device, seq);
+    } else if (look->met[index_of(look->truth, scan->stream, scan->device - 1, scan->seq)]++ > 0) {
+        blame(look, VERDICT_TWICE, "two letters of %s seq %llu", device, seq);
+    }
+    return look->verdict != VERDICT_GOOD;
+}
+
+/* What is dead has a letter, and what waits or was delivered has none. */
+static void check_letters(struct look *look)
+{
+    struct truth *truth = look->truth;
+    memset(look->met, 0, index_of(truth, STREAM_COUNT, 0, 0));
+    int rc = store_letters(look->store, meet_letter, look);
+    if (rc < 0) {
+        blame(look, VERDICT_DAMAGED, "letters: %s", strerror(-rc));
+    }
+    for (unsigned s = 0; s < STREAM_COUNT; s++) {
+        for (unsigned d = 0; d < TRUTH_DEVICES; d++) {
+            for (uint64_t seq = 1; seq <= truth->last[s][d]; seq++) {
+                const struct truth_scan *scan = truth_at(truth, s, d, seq);
+                if (is_dead(look, scan) && look->met[index_of(truth, s, d, seq)] == 0) {
+                    blame(look, VERDICT_LOST, "the letter of %s %s seq %llu",
+                          stream_name((enum stream)s), truth_device_names[d],
+                          (unsigned long long)seq);
+                }
+                look->judgement->letters += is_dead(look, scan);
+                look->judgement->risen += scan->rose[look->uplink] != 0 &&
+                                          scan->rose[look->uplink] <= look->judgement->commit;
+            }
+        }
+    }
+}
+
 static void check_uplink(struct look *look, unsigned uplink)
 {
     auto_free struct ledger_device *rows = NULL;
@@ -333,6 +395,10 @@ static void check_uplink(struct look *look, unsigned uplink)
     if (store_ledger(look->store, (int)look->uplinks[uplink], &rows, &count) < 0) {
         blame(look, VERDICT_LEDGER, "no ledger");
         return;
+    }
+    look->uplink = uplink;
+    if (look->truth->letters && !look->unknown && !look->truth->vague) {
+        check_letters(look);
     }
     drain(look, uplink);
     for (size_t i = 0; i < count && look->verdict == VERDICT_GOOD; i++) {
@@ -514,6 +580,7 @@ enum verdict judge(const char *dir, struct judgement *judgement)
 {
     struct look look = {.judgement = judgement, .truth = judgement->truth};
     judgement->scans = judgement->dropped = judgement->expired = judgement->made = 0;
+    judgement->letters = judgement->risen = 0;
     truth_hold_clocks(look.truth, judgement->attempted);
     int rc = store_open(dir, &judgement->settings, &look.store);
     if (rc < 0) {

@@ -2,7 +2,7 @@
  *
  * What was stored and not delivered must come, but for what the ledger says was thinned, dropped or
  * expired: those counts must equal what is missing, it must be the oldest, and old enough. What is
- * kept must be in the history.
+ * kept must be in the history; what is dead has one letter, what waits again has none.
  *
  * Changes the store (it drains it and appends), so it is given a copy or the last look. One thread;
  * a crash or a hang is for the parent to see, so run it in a child. */
@@ -36,6 +36,8 @@ struct judgement {
     uint64_t dropped; /* out: readings that a full store had dropped, as its ledger says */
     uint64_t expired; /* out: the same of those that were too old for their uplink */
     uint64_t made;    /* out: scans of statistics met */
+    uint64_t letters; /* out: dead letters met */
+    uint64_t risen;   /* out: scans that had been dead and wait again, or did */
     char reason[160]; /* out: of a bad verdict */
 };
 

@@ -100,6 +100,33 @@ static int move_ranges(struct load *load, unsigned commits)
     return rc;
 }
 
+/* Letters are sent once more, and readings leave by hand, with commits that bring other things,
+ * too; `away`: what was refused has left the log by then. */
+static int amend(struct load *load, unsigned commits, bool away)
+{
+    int rc = 0;
+    load->dead_every = 4;
+    for (unsigned i = 0; i < commits && rc == 0; i++) {
+        rc = append_some(load, 1 + i % 2, LOAD_SMALL);
+        for (unsigned n = 0; n < 2 && rc == 0; n++) {
+            rc = go_on(load, load_deliver(load, load_chance(load, TRUTH_UPLINKS)));
+        }
+        if (rc == 0 && away && i % 3 == 1) {
+            rc = go_on(load, load_drain(load));
+            rc = rc < 0 ? rc : go_on(load, load_commit(load));
+        }
+        if (rc == 0 && i % 3 == 2) {
+            rc = go_on(load, load_requeue(load, i / 3 % TRUTH_UPLINKS));
+        }
+        if (rc == 0 && i % 2 == 1) {
+            rc = go_on(load, load_hand_over(load, i / 2 % TRUTH_UPLINKS));
+        }
+        rc = rc < 0 ? rc : go_on(load, load_commit(load));
+    }
+    load->dead_every = 0;
+    return rc;
+}
+
 static int drain_and_commit(struct load *load)
 {
     int rc = go_on(load, load_drain(load));
@@ -129,10 +156,12 @@ static int main_phase(struct load *load, enum life life, unsigned rounds)
     case LIFE_MOVES:
         rc = phase(load, rounds, 3, TRUTH_POINTS, 0); /* so that there are large blocks */
         rc = rc < 0 ? rc : move_ranges(load, 2 * rounds);
+        rc = rc < 0 ? rc : amend(load, rounds, false);
         rc = rc < 0 ? rc : reopen(load);
         return rc < 0 ? rc : move_ranges(load, rounds);
     default:
-        return 0;
+        rc = amend(load, rounds / 2, false);
+        return rc < 0 ? rc : amend(load, rounds / 2, true);
     }
 }
 
@@ -145,6 +174,7 @@ int life_run(struct load *load, enum life life, unsigned rounds)
     }
     bool held = life == LIFE_EXPIRE || life == LIFE_MOVES;
     load->truth->held_ms = held ? load->truth->base_ms : 0;
+    load->truth->letters = !load->faulty;
     int rc = load_open(load);
     rc = rc < 0 ? rc : phase(load, rounds, 1, LOAD_SMALL, 1);
     rc = rc < 0 ? rc : phase(load, rounds / 2, fills ? 8 : 2, TRUTH_POINTS, 0); /* growth */

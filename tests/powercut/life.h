@@ -1,6 +1,7 @@
 /* life.h - the lives that a store is led through, each with its own way of giving readings up.
  *
- * Every life begins with a creation, has appends, commits, settlements and dead letters, growth,
+ * In steady and moves, dead letters are sent once more and readings leave by hand. Every life
+ * begins with a creation, has appends, commits, settlements and dead letters, growth,
  * the daemon's looks, closing and opening again, and ends drained and with new work in the space
  * that was given back. By load.h, so what it says of errors holds here too. */
 #pragma once

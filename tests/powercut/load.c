@@ -1,9 +1,14 @@
 #include "load.h"
 
+#include "gateway/store/dead.h"
+#include "gateway/store/handover.h"
+
 #include <errno.h>
 #include <string.h>
 
-enum { DEAD_EVERY = 23, TAKE_MAX = 12, DRAIN_TURNS_MAX = 10000 };
+enum { DEAD_EVERY = 23, TAKE_MAX = 12, DRAIN_TURNS_MAX = 10000, HANDED_MAX = 8 };
+/* What was sent once more is refused in other words, so that it is left where it is then. */
+static const char first_reason[] = "422 unit unknown", second_reason[] = "409 once more";
 
 struct store_settings load_settings(int when_full)
 {
@@ -273,8 +278,11 @@ static int settle_run(struct load *load, unsigned uplink, const struct scan *con
 {
     size_t part = load_chance(load, 4) == 0 ? 1 + load_chance(load, (unsigned)count) : count;
     int rc = 0;
-    if (load_chance(load, DEAD_EVERY) == 0) {
-        rc = store_dead_letter(load->readers[uplink], scans[0], NULL, 0, "422 unit unknown");
+    if (load_chance(load, load->dead_every > 0 ? load->dead_every : DEAD_EVERY) == 0) {
+        const struct truth_scan *known = truth_at(load->truth, scans[0]->stream,
+                                                  scans[0]->device - 1, scans[0]->seq);
+        rc = store_dead_letter(load->readers[uplink], scans[0], NULL, 0,
+                               known->rose[uplink] != 0 ? second_reason : first_reason);
         part = 1;
         rc = rc < 0 ? rc : settle(load, uplink, scans, part, FATE_DEAD);
     } else {
@@ -340,6 +348,91 @@ int load_drain(struct load *load)
         }
     }
     return -EPROTO; /* the same again and again */
+}
+
+struct rising {
+    struct load *load;
+    unsigned uplink;
+    uint64_t scans;
+};
+
+/* A kill may be near: the truth says it before the commit. */
+static int raise_letter(void *user, const struct store_letter *letter)
+{
+    struct rising *rising = user;
+    unsigned u = rising->uplink;
+    struct truth_scan *known = truth_at(rising->load->truth, letter->scan->stream,
+                                        letter->scan->device - 1, letter->scan->seq);
+    if (strcmp(letter->uplink, truth_uplink_names[u]) == 0 &&
+        strcmp(letter->why, first_reason) == 0 && known->rose[u] == 0) {
+        known->died[u] = known->settled[u];
+        known->rose[u] = rising->load->truth->attempted + 1;
+        known->settled[u] = known->certain[u] = 0;
+        rising->scans++;
+    }
+    return 0;
+}
+
+int load_requeue(struct load *load, unsigned uplink)
+{
+    const struct store_letter_filter filter = {.uplink = truth_uplink_names[uplink],
+                                               .reason = first_reason};
+    struct rising rising = {.load = load, .uplink = uplink};
+    struct store_requeued done = {0};
+    int rc = store_requeue(load->store, &filter, 0, &done);
+    if (rc == 0 && (done.scans > 0 || done.refused > 0)) {
+        rc = store_letters(load->store, raise_letter, &rising); /* those that are committed */
+        if (rc < 0 || done.refused > 0) {
+            load->truth->vague = true;
+        }
+    }
+    load->failed += rc < 0;
+    bool all = done.scans == rising.scans && !done.more && done.refused == 0;
+    return rc == 0 && !all && !load->faulty ? -EPROTO : rc;
+}
+
+/* The next of the device's raw scans that wait and are committed. */
+static size_t choose_handed(struct load *load, unsigned uplink, unsigned device,
+                            struct store_handed runs[HANDED_MAX])
+{
+    const struct truth *truth = load->truth;
+    uint64_t last = truth->last[STREAM_RAW][device];
+    uint64_t seq = last == 0 ? 1 : 1 + load_chance(load, (unsigned)last);
+    size_t count = 0;
+    for (; seq <= last && count < HANDED_MAX; seq++) {
+        const struct truth_scan *known = truth_at(load->truth, STREAM_RAW, device, seq);
+        if (known->commit == 0 || known->commit > truth->acked || known->refused ||
+            known->settled[uplink] != 0 || known->rose[uplink] > truth->acked) {
+            continue;
+        }
+        runs[count++] = (struct store_handed){.stream = STREAM_RAW,
+                                              .device = device + 1,
+                                              .first_seq = seq,
+                                              .last_seq = seq,
+                                              .readings = known->count,
+                                              .selected = known->count};
+    }
+    return count;
+}
+
+int load_hand_over(struct load *load, unsigned uplink)
+{
+    struct store_handed runs[HANDED_MAX] = {{.device = 0}};
+    struct store_handover done = {0};
+    unsigned device = load_chance(load, TRUTH_DEVICES);
+    size_t count = choose_handed(load, uplink, device, runs);
+    int rc = store_hand_over(load->store, truth_uplink_names[uplink], runs, count, &done);
+    load->failed += rc < 0;
+    if (rc < 0) {
+        return rc;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct truth_scan *known = truth_at(load->truth, STREAM_RAW, device, runs[i].first_seq);
+        known->fate[uplink] = FATE_DELIVERED;
+        known->settled[uplink] = known->certain[uplink] = load->truth->attempted + 1;
+    }
+    load->truth->vague |= done.scans != count && load->faulty;
+    return done.scans != count && !load->faulty ? -EPROTO : 0;
 }
 
 static int count_scan(void *user, const struct scan *scan)

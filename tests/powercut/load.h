@@ -1,5 +1,6 @@
 /* load.h - what is done to a store under proof: opening, appends, commits, settlements on two
- * uplinks, dead letters, looks. life.h puts these into an order.
+ * uplinks, dead letters that are sent once more, readings handed over, looks. life.h puts these
+ * into an order.
  *
  * Single-threaded, through the store's public headers only; what it does it writes down in a
  * truth. It takes every error as the daemon does: a scan or settlement that was refused did not
@@ -19,9 +20,10 @@ struct load {
     const char *dir;
     struct truth *truth;
     struct store_settings settings;
-    bool faulty; /* calls fail around it: what is refused is no surprise */
-    bool beside; /* settles in another thread than the one that commits */
-    bool early;  /* a planted bug: acknowledges before the commit */
+    bool faulty;         /* calls fail around it: what is refused is no surprise */
+    bool beside;         /* settles in another thread than the one that commits */
+    bool early;          /* a planted bug: acknowledges before the commit */
+    unsigned dead_every; /* a device's turn in so many is refused; 0: seldom */
     void (*promise)(enum promise promise, uint32_t commit); /* may be NULL */
 
     struct store *store;
@@ -52,6 +54,11 @@ must_check int load_commit(struct load *load);
 must_check int load_deliver(struct load *load, unsigned uplink);
 /* Everything that waits is delivered. */
 must_check int load_drain(struct load *load);
+
+/* All dead letters of the uplink wait again, but those that did so before. */
+must_check int load_requeue(struct load *load, unsigned uplink);
+/* Some of a device's scans that wait leave by hand. */
+must_check int load_hand_over(struct load *load, unsigned uplink);
 
 /* Figures, ledger, history and checksums, as the API asks for them. -EPROTO: a damaged block. */
 must_check int load_look(struct load *load);

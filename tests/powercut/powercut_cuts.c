@@ -53,6 +53,7 @@ static const struct bug bugs[] = {
 struct tally {
     _Atomic uint64_t events, commits, refused, built, distinct, judged, scans;
     _Atomic uint64_t dropping, expiring, thinning; /* images whose store had done that */
+    _Atomic uint64_t burying, raising;             /* had dead letters; had sent some once more */
     _Atomic uint64_t verdicts[VERDICTS];
 };
 
@@ -167,6 +168,8 @@ static void judge_image(void *user, const char *pattern)
     replay->tally->dropping += judgement->dropped > 0;
     replay->tally->expiring += judgement->expired > 0;
     replay->tally->thinning += judgement->made > 0;
+    replay->tally->burying += judgement->letters > 0;
+    replay->tally->raising += judgement->risen > 0;
     replay->tally->judged++;
     replay->tally->verdicts[verdict]++;
     if (verdict != VERDICT_GOOD) {
@@ -288,12 +291,14 @@ static void print_tally(const char *name, const struct tally *tally)
            "\"images_built\": %llu, \"distinct_images\": %llu, "
            "\"judged\": %llu, \"of_stores_that_dropped\": %llu, "
            "\"of_stores_that_thinned\": %llu, \"of_stores_that_expired\": %llu, "
+           "\"of_stores_with_letters\": %llu, \"of_stores_that_requeued\": %llu, "
            "\"scans_met\": %llu, \"bad\": %llu",
            name, (unsigned long long)tally->events, (unsigned long long)tally->commits,
            (unsigned long long)tally->refused, (unsigned long long)tally->built,
            (unsigned long long)tally->distinct, (unsigned long long)tally->judged,
            (unsigned long long)tally->dropping, (unsigned long long)tally->thinning,
-           (unsigned long long)tally->expiring, (unsigned long long)tally->scans,
+           (unsigned long long)tally->expiring, (unsigned long long)tally->burying,
+           (unsigned long long)tally->raising, (unsigned long long)tally->scans,
            (unsigned long long)bad_of(tally));
     for (unsigned v = VERDICT_GOOD + 1; v < VERDICTS; v++) {
         if (tally->verdicts[v] > 0) {

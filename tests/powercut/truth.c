@@ -193,6 +193,11 @@ void truth_rebase(struct truth *truth, uint32_t commit)
                     *scan = (struct truth_scan){.commit = 0};
                 }
                 for (unsigned u = 0; u < TRUTH_UPLINKS; u++) {
+                    if (scan->rose[u] > commit) {
+                        scan->settled[u] = scan->certain[u] = scan->died[u];
+                        scan->fate[u] = FATE_DEAD;
+                        scan->rose[u] = scan->died[u] = 0;
+                    }
                     if (scan->settled[u] > commit) {
                         scan->settled[u] = scan->certain[u] = 0;
                     } else if (scan->certain[u] > commit) {

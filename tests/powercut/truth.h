@@ -23,10 +23,13 @@ struct truth_scan {
      * They are the same unless it was settled beside a running commit. */
     uint32_t settled[TRUTH_UPLINKS], certain[TRUTH_UPLINKS];
     uint8_t fate[TRUTH_UPLINKS]; /* enum ledger_fate */
-    uint8_t refused;             /* the store was full and said so */
-    uint8_t made;                /* by the store: statistics of what it thinned */
-    uint16_t count;              /* readings */
-    uint32_t hash;               /* of a made one: its content */
+    /* Before that it was a dead letter from one commit on, until it was made to wait again with
+     * another; 0: never. */
+    uint32_t died[TRUTH_UPLINKS], rose[TRUTH_UPLINKS];
+    uint8_t refused; /* the store was full and said so */
+    uint8_t made;    /* by the store: statistics of what it thinned */
+    uint16_t count;  /* readings */
+    uint32_t hash;   /* of a made one: its content */
 };
 
 struct truth {
@@ -38,12 +41,27 @@ struct truth {
     uint32_t scans_made; /* by the store */
     bool unseen;         /* what the store made with its last commit is not known yet */
     bool vague;          /* nor ever will be: there was no memory to look at it */
+    bool letters;        /* each dead scan has its letter, and no other has one */
     int64_t max_age_ms[TRUTH_UPLINKS]; /* 0: none */
     int64_t held_ms; /* UTC at commit 0 where the clocks are held, a second a commit; 0: not */
     uint64_t seqs;   /* bound on seq */
     uint64_t last[STREAM_COUNT][TRUTH_DEVICES]; /* seq handed over */
     struct truth_scan scans[];                  /* by truth_at() */
 };
+
+/* How an uplink has settled a scan, as of that commit; settled 0: not at all. */
+struct truth_fate {
+    uint32_t settled, certain;
+    enum ledger_fate fate;
+};
+static inline struct truth_fate truth_fate_at(const struct truth_scan *scan, unsigned uplink,
+                                              uint32_t commit)
+{
+    bool before = scan->rose[uplink] != 0 && commit < scan->rose[uplink];
+    struct truth_fate fate = {scan->settled[uplink], scan->certain[uplink],
+                              (enum ledger_fate)scan->fate[uplink]};
+    return before ? (struct truth_fate){scan->died[uplink], scan->died[uplink], FATE_DEAD} : fate;
+}
 
 /* Shared anonymous memory for seqs below `seqs`; NULL: no memory. */
 struct truth *truth_create(uint64_t seed, uint64_t seqs);
