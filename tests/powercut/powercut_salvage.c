@@ -28,7 +28,7 @@ enum {
     SEQS = 60,
     POINTS = 5,
     RECORDS = 4,
-    STEP_BYTES = 1500, /* of scans with a commit: so that there are many */
+    STEP_BYTES = 400, /* of scans with a commit: so that there are many */
     COMMITS_MAX = 400,
     STEPS_MAX = 20000,
     JUDGE_SECONDS = 30,

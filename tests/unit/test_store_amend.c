@@ -3,7 +3,7 @@
 #include "gateway/store/dead.h"
 #include "gateway/store/handover.h"
 #include "gateway/store/internal.h"
-#include "store_drain.h"
+#include "store_site.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -17,12 +17,7 @@ struct model {
 };
 
 struct fixture {
-    char *dir;
-    struct store_settings settings;
-    struct store *store;
-    unsigned uplink;
-    struct store_reader *reader;
-    uint32_t devices[DEVICES];
+    struct site site;
     uint64_t seq[DEVICES], committed_seq[DEVICES];
     struct model now, committed;
     uint64_t random;
@@ -35,32 +30,10 @@ static unsigned roll(struct fixture *f, unsigned sides)
     return (unsigned)(f->random >> 33) % sides;
 }
 
-static void open_again(struct fixture *f)
-{
-    f->store = fixture_open(f->dir, &f->settings);
-    assert_int_equal(store_add_uplink(f->store, "cloud", 1, 0, &f->uplink), 0);
-    for (unsigned d = 0; d < DEVICES; d++) {
-        char name[8];
-        snprintf(name, sizeof(name), "t%u", d);
-        f->devices[d] = fixture_device(f->store, name, FIXTURE_POINTS);
-    }
-    assert_int_equal(store_reader_create(f->store, f->uplink, roll(f, 2) == 0, &f->reader), 0);
-}
-
-static void shut(struct fixture *f)
-{
-    store_reader_destroy(f->reader);
-    store_close(f->store);
-    f->reader = NULL;
-    f->store = NULL;
-}
-
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    clock_hold(1769855400000, 1000000000);
-    f->dir = fixture_dir();
-    f->settings = fixture_settings;
+    site_begin(&f->site, DEVICES);
     *state = f;
     return 0;
 }
@@ -68,9 +41,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    shut(f);
-    fixture_remove(f->dir);
-    clock_release();
+    site_end(&f->site);
     free(f);
     return 0;
 }
@@ -95,7 +66,7 @@ static int count_letter(void *user, const struct store_letter *letter)
 
 static void commit(struct fixture *f)
 {
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     f->committed = f->now;
     memcpy(f->committed_seq, f->seq, sizeof(f->seq));
 }
@@ -105,13 +76,13 @@ static void compare(struct fixture *f)
 {
     struct ledger_device total;
     uint64_t letters = 0;
-    fixture_adds_up(f->store, (int)f->uplink);
-    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
+    assert_int_equal(store_ledger_total(f->site.store, (int)f->site.uplink, &total), 0);
     assert_int_equal(total.waiting, count_of(f, WAITS) * FIXTURE_POINTS);
     assert_int_equal(total.fates[FATE_DELIVERED], count_of(f, DELIVERED) * FIXTURE_POINTS);
     assert_int_equal(total.fates[FATE_DEAD], count_of(f, DEAD) * FIXTURE_POINTS);
     assert_int_equal(total.fates[FATE_THINNED], 0);
-    assert_int_equal(store_letters(f->store, count_letter, &letters), 0);
+    assert_int_equal(store_letters(f->site.store, count_letter, &letters), 0);
     assert_int_equal(letters, count_of(f, DEAD));
 }
 
@@ -122,7 +93,8 @@ static void append(struct fixture *f, unsigned scans)
         /* Now and then a scan was lost before it came here. */
         f->seq[d] += roll(f, 50) == 0 ? 2 : 1;
         assert_true(f->seq[d] < SEQS_MAX);
-        assert_int_equal(fixture_append(f->store, STREAM_RAW, f->devices[d], f->seq[d]), 0);
+        assert_int_equal(fixture_append(f->site.store, STREAM_RAW, f->site.devices[d], f->seq[d]),
+                         0);
         f->now.fate[d][f->seq[d]] = WAITS;
         clock_advance_ms(300);
     }
@@ -131,7 +103,7 @@ static void append(struct fixture *f, unsigned scans)
 static unsigned index_of(const struct fixture *f, uint32_t device)
 {
     unsigned d = 0;
-    while (d < DEVICES && f->devices[d] != device) {
+    while (d < DEVICES && f->site.devices[d] != device) {
         d++;
     }
     assert_true(d < DEVICES);
@@ -148,9 +120,9 @@ static void settle(struct fixture *f, const struct scan *scan, bool dead)
     assert_int_equal(*fate, WAITS);
     s.fates[dead ? FATE_DEAD : FATE_DELIVERED] = scan->count;
     if (dead) {
-        assert_int_equal(store_dead_letter(f->reader, scan, NULL, 0, "refused"), 0);
+        assert_int_equal(store_dead_letter(f->site.reader, scan, NULL, 0, "refused"), 0);
     }
-    assert_int_equal(store_reader_settle(f->reader, &s), 0);
+    assert_int_equal(store_reader_settle(f->site.reader, &s), 0);
     *fate = dead ? DEAD : DELIVERED;
 }
 
@@ -161,11 +133,12 @@ static size_t take(struct fixture *f, enum store_lane lane, size_t most, unsigne
     const struct scan **scans;
     size_t count;
     assert_int_equal(
-        store_reader_take(f->reader, lane, STREAM_RAW, most, 1 << 20, &arena, &scans, &count), 0);
+        store_reader_take(f->site.reader, lane, STREAM_RAW, most, 1 << 20, &arena, &scans, &count),
+        0);
     for (size_t i = 0; i < count; i++) {
         fixture_check(scans[i]);
         if (back && roll(f, 3) == 0) {
-            store_reader_return(f->reader, STREAM_RAW, scans[i]->device, scans[i]->seq,
+            store_reader_return(f->site.reader, STREAM_RAW, scans[i]->device, scans[i]->seq,
                                 scans[i]->seq);
         } else {
             settle(f, scans[i], dead > 0 && roll(f, dead) == 0);
@@ -181,7 +154,7 @@ static void requeue(struct fixture *f, const char *device)
     commit(f); /* letters that wait for one are not looked at */
     while (done.more) {
         uint64_t before = count_of(f, DEAD);
-        assert_int_equal(store_requeue(f->store, &filter, done.next, &done), 0);
+        assert_int_equal(store_requeue(f->site.store, &filter, done.next, &done), 0);
         f->requeued += done.scans;
         f->refused += done.refused;
         for (unsigned d = 0; d < DEVICES && done.refused == 0; d++) {
@@ -211,13 +184,13 @@ static void hand_over(struct fixture *f)
             continue; /* a seq that never came is in no run */
         }
         const struct store_handed run = {.stream = STREAM_RAW,
-                                         .device = f->devices[d],
+                                         .device = f->site.devices[d],
                                          .first_seq = s,
                                          .last_seq = s,
                                          .readings = FIXTURE_POINTS,
                                          .selected = FIXTURE_POINTS};
         struct store_handover done;
-        assert_int_equal(store_hand_over(f->store, "cloud", &run, 1, &done), 0);
+        assert_int_equal(store_hand_over(f->site.store, "cloud", &run, 1, &done), 0);
         assert_int_equal(done.scans, f->now.fate[d][s] == WAITS);
         f->handed += done.scans;
         f->now.fate[d][s] = f->now.fate[d][s] == WAITS ? DELIVERED : f->now.fate[d][s];
@@ -226,10 +199,10 @@ static void hand_over(struct fixture *f)
 
 static void crash(struct fixture *f)
 {
-    shut(f);
+    site_shut(&f->site);
     f->now = f->committed;
     memcpy(f->seq, f->committed_seq, sizeof(f->seq));
-    open_again(f);
+    site_open(&f->site, roll(f, 2) == 0);
 }
 
 static void step(struct fixture *f)
@@ -247,10 +220,10 @@ static void step(struct fixture *f)
     } else if (dice < 858) {
         crash(f);
     } else if (dice < 866) {
-        f->settings.keep_ms = roll(f, 2) == 0 ? 0 : 600000;
-        store_set_settings(f->store, &f->settings);
+        f->site.settings.keep_ms = roll(f, 2) == 0 ? 0 : 600000;
+        store_set_settings(f->site.store, &f->site.settings);
     } else if (dice < 874) {
-        store_reader_split(f->reader);
+        store_reader_split(f->site.reader);
     } else if (dice < 880) {
         clock_advance_ms(1200000);
     }
@@ -262,7 +235,7 @@ static void step(struct fixture *f)
 static void run_seed(struct fixture *f, uint64_t seed)
 {
     f->random = seed;
-    open_again(f);
+    site_open(&f->site, roll(f, 2) == 0);
     for (unsigned i = 0; i < STEPS; i++) {
         step(f);
         if (i % 50 == 0) {
@@ -281,7 +254,7 @@ static void run_seed(struct fixture *f, uint64_t seed)
     assert_int_equal(count_of(f, WAITS) + count_of(f, DEAD), 0);
     assert_true(f->requeued > 100 && f->handed > 100);
     uint64_t blocks, bad;
-    assert_int_equal(store_verify(f->store, &blocks, &bad), 0);
+    assert_int_equal(store_verify(f->site.store, &blocks, &bad), 0);
     assert_int_equal(bad, 0);
 }
 
@@ -291,11 +264,9 @@ static void test_at_random(void **state)
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         run_seed(f, seed * 7919);
         if (seed < SEEDS) {
-            shut(f);
-            fixture_remove(f->dir);
-            char *dir = fixture_dir();
-            struct store_settings settings = fixture_settings;
-            *f = (struct fixture){.dir = dir, .settings = settings};
+            site_end(&f->site);
+            *f = (struct fixture){.random = 0};
+            site_begin(&f->site, DEVICES);
         }
     }
 }
@@ -314,17 +285,17 @@ static void *run_sender(void *arg)
     struct sender *t = arg;
     auto_buffer struct buffer arena = {0};
     for (unsigned idle = 0; idle < 500;) {
-        struct pollfd fd = {.fd = store_reader_eventfd(t->f->reader), .events = POLLIN};
+        struct pollfd fd = {.fd = store_reader_eventfd(t->f->site.reader), .events = POLLIN};
         bool last = t->done;
         size_t got = 0;
         poll(&fd, 1, last ? 0 : 5);
-        store_reader_seen(t->f->reader);
+        store_reader_seen(t->f->site.reader);
         struct store_backlog backlog;
-        store_reader_backlog(t->f->reader, &backlog);
+        store_reader_backlog(t->f->site.reader, &backlog);
         for (unsigned lane = 0; lane < STORE_LANES; lane++) {
             const struct scan **scans;
             size_t count = 0;
-            t->wrong += store_reader_take(t->f->reader, lane, STREAM_RAW, 30, 1 << 20, &arena,
+            t->wrong += store_reader_take(t->f->site.reader, lane, STREAM_RAW, 30, 1 << 20, &arena,
                                           &scans, &count) < 0;
             for (size_t i = 0; i < count; i++) {
                 bool dead = scans[i]->seq % 4 == 0 && !t->mended;
@@ -334,9 +305,10 @@ static void *run_sender(void *arg)
                                              .last_seq = scans[i]->seq};
                 s.fates[dead ? FATE_DEAD : FATE_DELIVERED] = scans[i]->count;
                 if (dead) {
-                    t->wrong += store_dead_letter(t->f->reader, scans[i], NULL, 0, "refused") < 0;
+                    t->wrong += store_dead_letter(t->f->site.reader, scans[i], NULL, 0, "refused") <
+                                0;
                 }
-                t->wrong += store_reader_settle(t->f->reader, &s) < 0;
+                t->wrong += store_reader_settle(t->f->site.reader, &s) < 0;
             }
             got += count;
         }
@@ -354,13 +326,13 @@ static void hand_over_unknown(struct fixture *f)
         return;
     }
     const struct store_handed run = {.stream = STREAM_RAW,
-                                     .device = f->devices[d],
+                                     .device = f->site.devices[d],
                                      .first_seq = last - 1,
                                      .last_seq = last,
                                      .readings = FIXTURE_POINTS,
                                      .selected = FIXTURE_POINTS};
     struct store_handover done;
-    assert_int_equal(store_hand_over(f->store, "cloud", &run, 1, &done), 0);
+    assert_int_equal(store_hand_over(f->site.store, "cloud", &run, 1, &done), 0);
 }
 
 /* As of the last commit there is a letter for every dead scan, whenever the sender settled it. */
@@ -368,8 +340,8 @@ static void letters_match(struct fixture *f)
 {
     struct ledger_device total;
     uint64_t letters = 0;
-    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
-    assert_int_equal(store_letters(f->store, count_letter, &letters), 0);
+    assert_int_equal(store_ledger_total(f->site.store, (int)f->site.uplink, &total), 0);
+    assert_int_equal(store_letters(f->site.store, count_letter, &letters), 0);
     assert_true(total.fates[FATE_DEAD] <= letters * FIXTURE_POINTS);
 }
 
@@ -377,7 +349,7 @@ static void test_beside_a_sender(void **state)
 {
     struct fixture *f = *state;
     f->random = 5;
-    open_again(f);
+    site_open(&f->site, roll(f, 2) == 0);
     struct sender t = {.f = f};
     const struct store_letter_filter all = {.uplink = "cloud"};
     pthread_t thread;
@@ -386,7 +358,7 @@ static void test_beside_a_sender(void **state)
         append(f, 6);
         if (i % 3 == 1) {
             struct store_requeued done;
-            assert_int_equal(store_requeue(f->store, &all, 0, &done), 0);
+            assert_int_equal(store_requeue(f->site.store, &all, 0, &done), 0);
         }
         if (i % 5 == 2) {
             hand_over_unknown(f);
@@ -398,14 +370,14 @@ static void test_beside_a_sender(void **state)
     for (unsigned i = 0; i < 3; i++) { /* what was refused meanwhile, and is not committed yet */
         struct store_requeued done;
         commit(f);
-        assert_int_equal(store_requeue(f->store, &all, 0, &done), 0);
+        assert_int_equal(store_requeue(f->site.store, &all, 0, &done), 0);
         commit(f);
     }
     t.done = true;
     pthread_join(thread, NULL);
     commit(f);
     struct store_requeued done;
-    assert_int_equal(store_requeue(f->store, &all, 0, &done), 0);
+    assert_int_equal(store_requeue(f->site.store, &all, 0, &done), 0);
     commit(f);
     t.done = true;
     assert_int_equal(pthread_create(&thread, NULL, run_sender, &t), 0);
@@ -413,8 +385,8 @@ static void test_beside_a_sender(void **state)
     commit(f);
     assert_int_equal(t.wrong, 0);
     struct ledger_device total;
-    fixture_adds_up(f->store, (int)f->uplink);
-    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
+    assert_int_equal(store_ledger_total(f->site.store, (int)f->site.uplink, &total), 0);
     assert_int_equal(total.waiting, 0);
     assert_int_equal(total.fates[FATE_DEAD], 0);
     assert_int_equal(total.fates[FATE_DELIVERED], total.offered);

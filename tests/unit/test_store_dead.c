@@ -3,47 +3,20 @@
 #include "gateway/store/dead.h"
 #include "gateway/store/internal.h"
 #include "gateway/store/large.h"
-#include "store_drain.h"
+#include "store_site.h"
 
 enum { DEVICES = 2, SCANS = 40 };
 
 struct fixture {
-    char *dir;
-    struct store_settings settings;
-    struct store *store;
-    unsigned uplink;
-    struct store_reader *reader;
-    uint32_t devices[DEVICES];
+    struct site site;
     uint64_t seq;
 };
-
-static void open_again(struct fixture *f, bool split)
-{
-    f->store = fixture_open(f->dir, &f->settings);
-    assert_int_equal(store_add_uplink(f->store, "cloud", 1, 0, &f->uplink), 0);
-    for (unsigned d = 0; d < DEVICES; d++) {
-        char name[8];
-        snprintf(name, sizeof(name), "t%u", d);
-        f->devices[d] = fixture_device(f->store, name, FIXTURE_POINTS);
-    }
-    assert_int_equal(store_reader_create(f->store, f->uplink, split, &f->reader), 0);
-}
-
-static void shut(struct fixture *f)
-{
-    store_reader_destroy(f->reader);
-    store_close(f->store);
-    f->reader = NULL;
-    f->store = NULL;
-}
 
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    clock_hold(1769855400000, 1000000000);
-    f->dir = fixture_dir();
-    f->settings = fixture_settings;
-    open_again(f, true);
+    site_begin(&f->site, DEVICES);
+    site_open(&f->site, true);
     *state = f;
     return 0;
 }
@@ -51,9 +24,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    shut(f);
-    fixture_remove(f->dir);
-    clock_release();
+    site_end(&f->site);
     free(f);
     return 0;
 }
@@ -63,11 +34,12 @@ static void append(struct fixture *f, unsigned scans)
     for (unsigned i = 0; i < scans; i++) {
         f->seq++;
         for (unsigned d = 0; d < DEVICES; d++) {
-            assert_int_equal(fixture_append(f->store, STREAM_RAW, f->devices[d], f->seq), 0);
+            assert_int_equal(fixture_append(f->site.store, STREAM_RAW, f->site.devices[d], f->seq),
+                             0);
         }
         clock_advance_ms(1000);
     }
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
 }
 
 static bool is_bad(const struct scan *scan, unsigned every)
@@ -86,9 +58,9 @@ static unsigned deliver(struct fixture *f, unsigned every)
         for (;;) {
             const struct scan **scans;
             size_t count;
-            assert_int_equal(
-                store_reader_take(f->reader, lane, STREAM_RAW, 64, 1 << 20, &arena, &scans, &count),
-                0);
+            assert_int_equal(store_reader_take(f->site.reader, lane, STREAM_RAW, 64, 1 << 20,
+                                               &arena, &scans, &count),
+                             0);
             for (size_t i = 0; i < count; i++) {
                 fixture_check(scans[i]);
                 bool bad = is_bad(scans[i], every);
@@ -100,9 +72,10 @@ static unsigned deliver(struct fixture *f, unsigned every)
                 s.fates[FATE_NOT_SELECTED] = bad ? scans[i]->count - 3u : 0;
                 if (bad) {
                     assert_int_equal(
-                        store_dead_letter(f->reader, scans[i], refused, 3, "422 Unit unknown"), 0);
+                        store_dead_letter(f->site.reader, scans[i], refused, 3, "422 Unit unknown"),
+                        0);
                 }
-                assert_int_equal(store_reader_settle(f->reader, &s), 0);
+                assert_int_equal(store_reader_settle(f->site.reader, &s), 0);
                 dead += bad;
             }
             if (count == 0) {
@@ -110,7 +83,7 @@ static unsigned deliver(struct fixture *f, unsigned every)
             }
         }
     }
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     return dead;
 }
 
@@ -130,16 +103,8 @@ static int count_letter(void *user, const struct store_letter *letter)
 static unsigned letters(struct fixture *f)
 {
     unsigned count = 0;
-    assert_int_equal(store_letters(f->store, count_letter, &count), 0);
+    assert_int_equal(store_letters(f->site.store, count_letter, &count), 0);
     return count;
-}
-
-static struct ledger_device total(struct fixture *f)
-{
-    struct ledger_device total;
-    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
-    fixture_adds_up(f->store, (int)f->uplink);
-    return total;
 }
 
 static const struct store_letter_filter all = {.uplink = "cloud"};
@@ -150,9 +115,9 @@ static unsigned requeue(struct fixture *f, const struct store_letter_filter *fil
     struct store_requeued done = {.more = true};
     unsigned scans = 0;
     while (done.more) {
-        assert_int_equal(store_requeue(f->store, filter, done.next, &done), 0);
+        assert_int_equal(store_requeue(f->site.store, filter, done.next, &done), 0);
         assert_int_equal(done.refused, 0);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
         scans += (unsigned)done.scans;
     }
     return scans;
@@ -171,15 +136,15 @@ static void age(struct fixture *f)
 /* Refused scans wait again, come once, and are delivered; the ledger adds up at each step. */
 static void comes_back(struct fixture *f, unsigned dead)
 {
-    struct ledger_device before = total(f);
+    struct ledger_device before = site_total(&f->site);
     assert_int_equal(letters(f), dead);
     assert_int_equal(requeue(f, &all), dead);
-    struct ledger_device after = total(f);
+    struct ledger_device after = site_total(&f->site);
     assert_int_equal(letters(f), 0);
     assert_int_equal(before.fates[FATE_DEAD] - after.fates[FATE_DEAD], dead * 3);
     assert_int_equal(after.waiting - before.waiting, dead * FIXTURE_POINTS);
     assert_int_equal(deliver(f, 0), 0);
-    struct ledger_device end = total(f);
+    struct ledger_device end = site_total(&f->site);
     assert_int_equal(end.waiting, before.waiting);
     assert_int_equal(end.fates[FATE_DEAD], after.fates[FATE_DEAD]);
     assert_int_equal(end.fates[FATE_THINNED], before.fates[FATE_THINNED]);
@@ -200,9 +165,9 @@ static void test_from_the_log_while_others_wait_there(void **state)
     unsigned dead = deliver(f, 7);
     append(f, SCANS);
     assert_int_equal(requeue(f, &all), dead);
-    assert_int_equal(total(f).waiting, (dead + DEVICES * SCANS) * FIXTURE_POINTS);
+    assert_int_equal(site_total(&f->site).waiting, (dead + DEVICES * SCANS) * FIXTURE_POINTS);
     deliver(f, 0);
-    assert_int_equal(total(f).waiting, 0);
+    assert_int_equal(site_total(&f->site).waiting, 0);
 }
 
 static void test_after_the_log_has_gone(void **state)
@@ -211,8 +176,9 @@ static void test_after_the_log_has_gone(void **state)
     append(f, SCANS);
     unsigned dead = deliver(f, 7);
     age(f);
-    assert_true(f->store->state.tail > 1); /* the block of the log is gone, and none came of it */
-    assert_int_equal(f->store->state.devices[0].flushed[STREAM_RAW], 0);
+    assert_true(f->site.store->state.tail >
+                1); /* the block of the log is gone, and none came of it */
+    assert_int_equal(f->site.store->state.devices[0].flushed[STREAM_RAW], 0);
     comes_back(f, dead);
 }
 
@@ -222,17 +188,17 @@ static void test_after_the_log_has_gone_and_a_restart(void **state)
     append(f, SCANS);
     unsigned dead = deliver(f, 3);
     age(f);
-    shut(f);
-    open_again(f, false);
+    site_shut(&f->site);
+    site_open(&f->site, false);
     assert_int_equal(requeue(f, &all), dead);
-    shut(f); /* a crash behind the commit: they wait in the store, not in memory */
-    open_again(f, false);
+    site_shut(&f->site); /* a crash behind the commit: they wait in the store, not in memory */
+    site_open(&f->site, false);
     assert_int_equal(letters(f), 0);
-    assert_int_equal(total(f).waiting, dead * FIXTURE_POINTS);
+    assert_int_equal(site_total(&f->site).waiting, dead * FIXTURE_POINTS);
     deliver(f, 0);
-    assert_int_equal(total(f).waiting, 0);
+    assert_int_equal(site_total(&f->site).waiting, 0);
     age(f);
-    assert_int_equal(total(f).fates[FATE_THINNED], 0);
+    assert_int_equal(site_total(&f->site).fates[FATE_THINNED], 0);
 }
 
 static void test_without_a_commit_nothing_has_happened(void **state)
@@ -241,26 +207,26 @@ static void test_without_a_commit_nothing_has_happened(void **state)
     append(f, SCANS);
     unsigned dead = deliver(f, 7);
     struct store_requeued done;
-    assert_int_equal(store_requeue(f->store, &all, 0, &done), 0);
+    assert_int_equal(store_requeue(f->site.store, &all, 0, &done), 0);
     assert_int_equal(done.scans, dead);
-    assert_int_equal(store_requeue(f->store, &all, 0, &done), -EBUSY);
-    shut(f);
-    open_again(f, true);
-    assert_int_equal(total(f).waiting, 0);
+    assert_int_equal(store_requeue(f->site.store, &all, 0, &done), -EBUSY);
+    site_shut(&f->site);
+    site_open(&f->site, true);
+    assert_int_equal(site_total(&f->site).waiting, 0);
     comes_back(f, dead);
 }
 
 static void test_kept_in_large_blocks(void **state)
 {
     struct fixture *f = *state;
-    f->settings.keep_ms = 86400000;
-    store_set_settings(f->store, &f->settings);
+    f->site.settings.keep_ms = 86400000;
+    store_set_settings(f->site.store, &f->site.settings);
     append(f, SCANS);
     unsigned dead = deliver(f, 7);
     for (unsigned i = 0; i < FLUSH_BLOCKS * 2 + 100; i++) {
         append(f, 1);
     }
-    assert_true(f->store->state.devices[0].flushed[STREAM_RAW] > SCANS);
+    assert_true(f->site.store->state.devices[0].flushed[STREAM_RAW] > SCANS);
     deliver(f, 0);
     comes_back(f, dead);
 }
@@ -274,8 +240,8 @@ static unsigned refuse_some(struct fixture *f)
     size_t count;
     unsigned dead = 0;
     for (unsigned d = 0; d < DEVICES; d++) {
-        assert_int_equal(store_reader_take(f->reader, STORE_LANE_LIVE, STREAM_RAW, SCANS, 1 << 20,
-                                           &arena, &scans, &count),
+        assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_LIVE, STREAM_RAW, SCANS,
+                                           1 << 20, &arena, &scans, &count),
                          0);
         assert_int_equal(count, SCANS);
         for (size_t i = 2; i < count; i += 5, dead++) {
@@ -283,12 +249,12 @@ static unsigned refuse_some(struct fixture *f)
                 .device = scans[i]->device, .first_seq = scans[i]->seq, .last_seq = scans[i]->seq};
             s.fates[FATE_DEAD] = 3;
             s.fates[FATE_NOT_SELECTED] = FIXTURE_POINTS - 3;
-            assert_int_equal(store_dead_letter(f->reader, scans[i], refused, 3, "422 Unit unknown"),
-                             0);
-            assert_int_equal(store_reader_settle(f->reader, &s), 0);
+            assert_int_equal(
+                store_dead_letter(f->site.reader, scans[i], refused, 3, "422 Unit unknown"), 0);
+            assert_int_equal(store_reader_settle(f->site.reader, &s), 0);
         }
     }
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     return dead;
 }
 
@@ -296,7 +262,8 @@ static struct large block_of(struct fixture *f, uint64_t seq)
 {
     struct large large;
     auto_buffer struct buffer value = {0};
-    assert_int_equal(large_copy(f->store->env, STREAM_RAW, f->devices[0], seq, &large, &value), 0);
+    assert_int_equal(
+        large_copy(f->site.store->env, STREAM_RAW, f->site.devices[0], seq, &large, &value), 0);
     assert_true(large.first_seq <= seq && large.last_seq >= seq);
     return large;
 }
@@ -307,26 +274,26 @@ static void test_between_the_scans_of_a_block(void **state)
     struct fixture *f = *state;
     append(f, SCANS);
     unsigned dead = refuse_some(f);
-    shut(f); /* the others wait */
-    open_again(f, true);
+    site_shut(&f->site); /* the others wait */
+    site_open(&f->site, true);
     for (unsigned i = 0; i < FLUSH_BLOCKS * 2 + 100; i++) {
         append(f, 1);
     }
     struct large before = block_of(f, 3);
-    uint64_t waiting = total(f).waiting;
+    uint64_t waiting = site_total(&f->site).waiting;
     assert_int_equal(requeue(f, &all), dead);
-    assert_int_equal(total(f).waiting, waiting + dead * FIXTURE_POINTS);
+    assert_int_equal(site_total(&f->site).waiting, waiting + dead * FIXTURE_POINTS);
     struct large after = block_of(f, 3);
     assert_int_equal(after.scans, before.scans + SCANS / 5);
     assert_int_equal(after.first_seq, before.first_seq);
     uint64_t blocks, bad;
-    assert_int_equal(store_verify(f->store, &blocks, &bad), 0);
+    assert_int_equal(store_verify(f->site.store, &blocks, &bad), 0);
     assert_int_equal(bad, 0);
-    shut(f);
-    open_again(f, true);
+    site_shut(&f->site);
+    site_open(&f->site, true);
     deliver(f, 0);
-    assert_int_equal(total(f).waiting, 0);
-    assert_int_equal(total(f).fates[FATE_DELIVERED], f->seq * DEVICES * FIXTURE_POINTS);
+    assert_int_equal(site_total(&f->site).waiting, 0);
+    assert_int_equal(site_total(&f->site).fates[FATE_DELIVERED], f->seq * DEVICES * FIXTURE_POINTS);
 }
 
 /* A block that is full already becomes two. */
@@ -340,43 +307,43 @@ static void test_a_block_becomes_two(void **state)
     size_t count;
     unsigned dead = 0;
     for (size_t all_of = 0; all_of < MANY * DEVICES; all_of += count) {
-        assert_int_equal(store_reader_take(f->reader, STORE_LANE_LIVE, STREAM_RAW, 100, 1 << 20,
-                                           &arena, &scans, &count),
+        assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_LIVE, STREAM_RAW, 100,
+                                           1 << 20, &arena, &scans, &count),
                          0);
         if (count == 0) {
             break;
         }
         for (size_t i = 0; i < count; i++) {
-            if (scans[i]->device != f->devices[0] || scans[i]->seq % 2 == 0) {
+            if (scans[i]->device != f->site.devices[0] || scans[i]->seq % 2 == 0) {
                 continue;
             }
             struct store_settlement s = {
                 .device = scans[i]->device, .first_seq = scans[i]->seq, .last_seq = scans[i]->seq};
             s.fates[FATE_DEAD] = scans[i]->count;
-            assert_int_equal(store_dead_letter(f->reader, scans[i], NULL, 0, "no"), 0);
-            assert_int_equal(store_reader_settle(f->reader, &s), 0);
+            assert_int_equal(store_dead_letter(f->site.reader, scans[i], NULL, 0, "no"), 0);
+            assert_int_equal(store_reader_settle(f->site.reader, &s), 0);
             dead++;
         }
-        store_reader_return(f->reader, STREAM_RAW, f->devices[0], 1, MANY);
-        store_reader_return(f->reader, STREAM_RAW, f->devices[1], 1, MANY);
-        assert_int_equal(store_commit(f->store), 0);
+        store_reader_return(f->site.reader, STREAM_RAW, f->site.devices[0], 1, MANY);
+        store_reader_return(f->site.reader, STREAM_RAW, f->site.devices[1], 1, MANY);
+        assert_int_equal(store_commit(f->site.store), 0);
         if (dead >= MANY / 2) {
             break;
         }
     }
-    shut(f);
-    open_again(f, true);
+    site_shut(&f->site);
+    site_open(&f->site, true);
     for (unsigned i = 0; i < FLUSH_BLOCKS * 2 + 100; i++) {
         append(f, 1);
     }
     assert_true(block_of(f, 10).memory > LARGE_MEMORY_MAX / 2);
     assert_int_equal(requeue(f, &all), dead);
     assert_true(block_of(f, 10).memory <= LARGE_MEMORY_MAX);
-    shut(f);
-    open_again(f, false);
+    site_shut(&f->site);
+    site_open(&f->site, false);
     deliver(f, 0);
-    assert_int_equal(total(f).waiting, 0);
-    assert_int_equal(total(f).fates[FATE_DELIVERED], f->seq * DEVICES * FIXTURE_POINTS);
+    assert_int_equal(site_total(&f->site).waiting, 0);
+    assert_int_equal(site_total(&f->site).fates[FATE_DELIVERED], f->seq * DEVICES * FIXTURE_POINTS);
 }
 
 static void test_filters(void **state)
@@ -393,8 +360,8 @@ static void test_filters(void **state)
     assert_int_equal(requeue(f, &other), 0);
     assert_int_equal(requeue(f, &one), dead / 2);
     assert_int_equal(letters(f), dead / 2);
-    assert_int_equal(store_requeue(f->store, &nobody, 0, &done), -ENOENT);
-    assert_int_equal(total(f).waiting, dead / 2 * FIXTURE_POINTS);
+    assert_int_equal(store_requeue(f->site.store, &nobody, 0, &done), -ENOENT);
+    assert_int_equal(site_total(&f->site).waiting, dead / 2 * FIXTURE_POINTS);
 }
 
 /* More than one commit takes, dead again and again. */

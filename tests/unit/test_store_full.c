@@ -1,35 +1,17 @@
 /* Space: steady state, full by each rule, drained and accepting again, expiry, history that goes
  * first. Clocks are in the test's hand. */
-#include "store_drain.h"
-
-static const int64_t start_ms = 1769855400000;
+#include "store_site.h"
 
 struct fixture {
-    char *dir;
-    struct store_settings settings;
-    struct store *store;
-    unsigned uplink;
-    struct store_reader *reader;
-    uint32_t device;
+    struct site site;
     uint64_t seq;
 };
-
-static void open_with(struct fixture *f, int64_t max_age_ms)
-{
-    f->store = fixture_open(f->dir, &f->settings);
-    assert_int_equal(store_add_uplink(f->store, "cloud", 1u << STREAM_RAW, max_age_ms, &f->uplink),
-                     0);
-    f->device = fixture_device(f->store, "t", FIXTURE_POINTS);
-    assert_int_equal(store_reader_create(f->store, f->uplink, false, &f->reader), 0);
-}
 
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    clock_hold(start_ms, 1000000000);
-    f->dir = fixture_dir();
-    f->settings = fixture_settings;
-    f->settings.max_size_bytes = 1 << 20;
+    site_begin(&f->site, 1);
+    f->site.settings.max_size_bytes = 1 << 20;
     *state = f;
     return 0;
 }
@@ -37,10 +19,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    store_reader_destroy(f->reader);
-    store_close(f->store);
-    fixture_remove(f->dir);
-    clock_release();
+    site_end(&f->site);
     free(f);
     return 0;
 }
@@ -50,7 +29,7 @@ enum { POINTS = 230 };
 
 static int append_noise(struct fixture *f)
 {
-    auto_free struct scan *scan = fixture_scan(STREAM_RAW, f->device, f->seq + 1, POINTS);
+    auto_free struct scan *scan = fixture_scan(STREAM_RAW, f->site.devices[0], f->seq + 1, POINTS);
     for (unsigned p = 0; p < POINTS; p++) {
         scan->readings[p].kind = VALUE_REAL;
         uint64_t bits = (f->seq * POINTS + p + 1) * 0x9E3779B97F4A7C15ull;
@@ -58,12 +37,12 @@ static int append_noise(struct fixture *f)
         bits *= 0xBF58476D1CE4E5B9ull;
         memcpy(&scan->readings[p].real, &bits, sizeof(bits));
     }
-    int rc = store_append(f->store, scan);
-    store_count(f->store, f->device, LEDGER_READ, POINTS);
+    int rc = store_append(f->site.store, scan);
+    store_count(f->site.store, f->site.devices[0], LEDGER_READ, POINTS);
     if (rc == 0) {
         f->seq++;
     } else {
-        store_count(f->store, f->device, LEDGER_DROPPED_DISK, POINTS);
+        store_count(f->site.store, f->site.devices[0], LEDGER_DROPPED_DISK, POINTS);
     }
     return rc;
 }
@@ -74,11 +53,11 @@ static size_t drain(struct fixture *f)
     size_t total = 0, count;
     do {
         const struct scan **scans;
-        assert_int_equal(store_reader_take(f->reader, STORE_LANE_BACKFILL, STREAM_RAW, 500, 1 << 20,
-                                           &arena, &scans, &count),
+        assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_BACKFILL, STREAM_RAW, 500,
+                                           1 << 20, &arena, &scans, &count),
                          0);
         if (count > 0) {
-            assert_int_equal(fixture_settle(f->reader, scans, count, FATE_DELIVERED), 0);
+            assert_int_equal(fixture_settle(f->site.reader, scans, count, FATE_DELIVERED), 0);
         }
         total += count;
     } while (count > 0);
@@ -89,7 +68,7 @@ static off_t file_size(const struct fixture *f)
 {
     char path[256];
     struct stat st;
-    snprintf(path, sizeof(path), "%s/store/data.mdb", f->dir);
+    snprintf(path, sizeof(path), "%s/store/data.mdb", f->site.dir);
     assert_int_equal(stat(path, &st), 0);
     return st.st_size;
 }
@@ -97,14 +76,14 @@ static off_t file_size(const struct fixture *f)
 static uint64_t fate(struct fixture *f, enum ledger_fate which)
 {
     struct ledger_device total;
-    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+    assert_int_equal(store_ledger_total(f->site.store, (int)f->site.uplink, &total), 0);
     return total.fates[which];
 }
 
 static enum store_room room(struct fixture *f)
 {
     struct store_stat stat;
-    store_stat(f->store, &stat);
+    store_stat(f->site.store, &stat);
     assert_false(stat.disk_full); /* max_size is what is reached here */
     return stat.room;
 }
@@ -114,78 +93,79 @@ static void has_room_again(struct fixture *f)
 {
     for (unsigned i = 0; i < 7; i++) {
         assert_int_equal(append_noise(f), 0);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
         assert_int_equal(drain(f), 1);
         clock_advance_ms(1000);
     }
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     assert_int_equal(room(f), STORE_ROOM_ENOUGH);
 }
 
 static void test_the_file_stays_small_in_steady_state(void **state)
 {
     struct fixture *f = *state;
-    f->settings.max_size_bytes = 64 << 20;
-    open_with(f, 0);
+    f->site.settings.max_size_bytes = 64 << 20;
+    site_open_aging(&f->site, false, 0);
     for (unsigned i = 0; i < 400; i++) {
         assert_int_equal(append_noise(f), 0);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
         assert_int_equal(drain(f), 1);
         clock_advance_ms(1000);
     }
     assert_in_range(file_size(f), 0, 128 * 4096);
     assert_int_equal(room(f), STORE_ROOM_ENOUGH);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
 }
 
 static void test_drop_oldest_twenty_rounds(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, 0);
+    site_open_aging(&f->site, false, 0);
     uint64_t delivered = 0;
     for (unsigned round = 0; round < 20; round++) {
         for (unsigned i = 0; i < 400; i++) {
             assert_int_equal(append_noise(f), 0);
-            assert_int_equal(store_commit(f->store), 0);
+            assert_int_equal(store_commit(f->site.store), 0);
             clock_advance_ms(1000);
         }
         struct store_stat stat;
-        store_stat(f->store, &stat);
-        assert_in_range(stat.bytes, 0, f->settings.max_size_bytes);
+        store_stat(f->site.store, &stat);
+        assert_in_range(stat.bytes, 0, f->site.settings.max_size_bytes);
         assert_in_range(stat.waiting, 100 * POINTS, 400 * POINTS); /* most of it is still in use */
         assert_int_equal(room(f), STORE_ROOM_DROPPING);
         delivered += drain(f);
-        assert_int_equal(store_commit(f->store), 0);
-        fixture_adds_up(f->store, (int)f->uplink);
+        assert_int_equal(store_commit(f->site.store), 0);
+        fixture_adds_up(f->site.store, (int)f->site.uplink);
         assert_int_equal(fate(f, FATE_DELIVERED), delivered * POINTS);
         assert_int_equal(fate(f, FATE_DELIVERED) + fate(f, FATE_THINNED), f->seq * POINTS);
     }
-    assert_in_range(file_size(f), 0, f->settings.max_size_bytes + f->settings.max_size_bytes / 4);
+    assert_in_range(file_size(f), 0,
+                    f->site.settings.max_size_bytes + f->site.settings.max_size_bytes / 4);
     has_room_again(f);
 }
 
 static void test_pause_refuses_and_goes_on_twenty_rounds(void **state)
 {
     struct fixture *f = *state;
-    f->settings.when_full = STORE_FULL_PAUSE;
-    open_with(f, 0);
+    f->site.settings.when_full = STORE_FULL_PAUSE;
+    site_open_aging(&f->site, false, 0);
     for (unsigned round = 0; round < 20; round++) {
         unsigned stored = 0;
         while (append_noise(f) == 0) {
-            assert_int_equal(store_commit(f->store), 0);
+            assert_int_equal(store_commit(f->site.store), 0);
             assert_in_range(++stored, 1, 1000);
             clock_advance_ms(1000);
         }
         assert_int_equal(append_noise(f), -ENOSPC);
         assert_in_range(stored, 100, 1000);
         assert_int_equal(room(f), STORE_ROOM_REFUSING);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
         assert_int_equal(drain(f), stored);
-        for (unsigned i = 0; i < 20 && store_has_pending(f->store); i++) {
-            assert_int_equal(store_commit(f->store), 0);
+        for (unsigned i = 0; i < 20 && store_has_pending(f->site.store); i++) {
+            assert_int_equal(store_commit(f->site.store), 0);
             clock_advance_ms(1000);
         }
-        fixture_adds_up(f->store, (int)f->uplink);
+        fixture_adds_up(f->site.store, (int)f->site.uplink);
         assert_int_equal(fate(f, FATE_THINNED), 0);
         assert_int_equal(fate(f, FATE_DELIVERED), f->seq * POINTS);
     }
@@ -195,38 +175,38 @@ static void test_pause_refuses_and_goes_on_twenty_rounds(void **state)
 static void test_delivered_history_goes_before_what_waits(void **state)
 {
     struct fixture *f = *state;
-    f->settings.keep_ms = 7 * 86400000ll;
-    open_with(f, 0);
+    f->site.settings.keep_ms = 7 * 86400000ll;
+    site_open_aging(&f->site, false, 0);
     for (unsigned i = 0; i < 100; i++) { /* waits: the oldest */
         assert_int_equal(append_noise(f), 0);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
     }
     auto_buffer struct buffer arena = {0};
     const struct scan **scans;
     size_t count;
-    assert_int_equal(store_reader_take(f->reader, STORE_LANE_BACKFILL, STREAM_RAW, 40, 1 << 24,
+    assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_BACKFILL, STREAM_RAW, 40, 1 << 24,
                                        &arena, &scans, &count),
                      0);
     for (unsigned i = 0; i < 1000; i++) { /* delivered at once, kept as history */
         assert_int_equal(append_noise(f), 0);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
         if (i == 0) {
-            store_reader_return(f->reader, STREAM_RAW, f->device, 1, 100);
+            store_reader_return(f->site.reader, STREAM_RAW, f->site.devices[0], 1, 100);
             continue;
         }
         if (i % 10 == 0) {
-            assert_int_equal(store_reader_take(f->reader, STORE_LANE_BACKFILL, STREAM_RAW, 10,
+            assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_BACKFILL, STREAM_RAW, 10,
                                                1 << 24, &arena, &scans, &count),
                              0);
-            assert_int_equal(fixture_settle(f->reader, scans, count, FATE_DELIVERED), 0);
+            assert_int_equal(fixture_settle(f->site.reader, scans, count, FATE_DELIVERED), 0);
             clock_advance_ms(1000);
         }
     }
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     /* 1,100 scans came, 990 were sent, 256 fit: had what waits gone first, some would be lost. */
     assert_int_equal(fate(f, FATE_THINNED), 0);
     struct store_stat stat;
-    store_stat(f->store, &stat);
+    store_stat(f->site.store, &stat);
     assert_int_equal(stat.waiting, 110 * POINTS);
     assert_int_equal(drain(f), 110);
 }
@@ -234,115 +214,116 @@ static void test_delivered_history_goes_before_what_waits(void **state)
 static void test_dropped_while_in_flight_is_not_counted_twice(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, 0);
+    site_open_aging(&f->site, false, 0);
     assert_int_equal(append_noise(f), 0);
     assert_int_equal(append_noise(f), 0);
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     auto_buffer struct buffer arena = {0};
     const struct scan **scans;
     size_t count;
-    assert_int_equal(store_reader_take(f->reader, STORE_LANE_BACKFILL, STREAM_RAW, 2, 1 << 24,
+    assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_BACKFILL, STREAM_RAW, 2, 1 << 24,
                                        &arena, &scans, &count),
                      0);
     assert_int_equal(count, 2);
     for (unsigned i = 0; i < 400; i++) {
         assert_int_equal(append_noise(f), 0);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
     }
     uint64_t thinned = fate(f, FATE_THINNED);
     assert_true(thinned > 2 * POINTS);
-    assert_int_equal(fixture_settle(f->reader, scans, 1, FATE_DELIVERED), 0);
-    store_reader_return(f->reader, STREAM_RAW, f->device, 2, 2);
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(fixture_settle(f->site.reader, scans, 1, FATE_DELIVERED), 0);
+    store_reader_return(f->site.reader, STREAM_RAW, f->site.devices[0], 2, 2);
+    assert_int_equal(store_commit(f->site.store), 0);
     assert_int_equal(fate(f, FATE_DELIVERED), POINTS);
     assert_int_equal(fate(f, FATE_THINNED), thinned - POINTS);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
     drain(f);
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     assert_int_equal(fate(f, FATE_DELIVERED) + fate(f, FATE_THINNED), f->seq * POINTS);
 }
 
 static void test_expiry_never_blocks_newer_data(void **state)
 {
     struct fixture *f = *state;
-    f->settings.max_size_bytes = 64 << 20;
-    open_with(f, 60000);
+    f->site.settings.max_size_bytes = 64 << 20;
+    site_open_aging(&f->site, false, 60000);
     for (unsigned i = 0; i < 50; i++) {
         assert_int_equal(append_noise(f), 0);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
         clock_advance_ms(1000);
     }
     /* The sender is away: the writer expires by itself. */
     clock_advance_ms(40000);
     for (unsigned i = 0; i < 10; i++) {
         assert_int_equal(append_noise(f), 0);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
     }
     assert_int_equal(fate(f, FATE_EXPIRED), 30 * POINTS);
     /* What has grown too old since is passed over by the reader. */
     clock_advance_ms(15000);
     assert_int_equal(drain(f), 15);
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     assert_int_equal(fate(f, FATE_EXPIRED), 45 * POINTS);
     assert_int_equal(fate(f, FATE_DELIVERED), 15 * POINTS);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
 }
 
 static void test_open_windows_hold_their_blocks(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, 0);
-    store_hold_since(f->store, start_ms + 5000);
+    site_open_aging(&f->site, false, 0);
+    store_hold_since(f->site.store, SITE_START_MS + 5000);
     for (unsigned i = 0; i < 10; i++) {
         assert_int_equal(append_noise(f), 0);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
         clock_advance_ms(1000);
     }
     assert_int_equal(drain(f), 10);
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     struct store_stat stat;
-    store_stat(f->store, &stat);
+    store_stat(f->site.store, &stat);
     assert_int_equal(stat.blocks, 5);
-    store_hold_since(f->store, INT64_MAX);
-    store_set_note(f->store, "closed", 1);
-    assert_int_equal(store_commit(f->store), 0);
-    store_stat(f->store, &stat);
+    store_hold_since(f->site.store, INT64_MAX);
+    store_set_note(f->site.store, "closed", 1);
+    assert_int_equal(store_commit(f->site.store), 0);
+    store_stat(f->site.store, &stat);
     assert_int_equal(stat.blocks, 0);
 }
 
 static void test_a_pending_commit_is_bounded(void **state)
 {
     struct fixture *f = *state;
-    f->settings.max_size_bytes = 64 << 20;
-    open_with(f, 0);
+    f->site.settings.max_size_bytes = 64 << 20;
+    site_open_aging(&f->site, false, 0);
     for (unsigned i = 0; i < 1000; i++) {
         assert_int_equal(append_noise(f), 0);
-        assert_in_range(store_pending_bytes(f->store), 1, STORE_PENDING_MAX + 16 * 1024);
+        assert_in_range(store_pending_bytes(f->site.store), 1, STORE_PENDING_MAX + 16 * 1024);
     }
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     assert_int_equal(drain(f), 1000);
 }
 
 static void test_auto_stretches_where_little_arrives(void **state)
 {
     struct fixture *f = *state;
-    f->settings.max_size_bytes = 64 << 20;
-    f->settings.commit_interval_ms = -1;
-    open_with(f, 0);
+    f->site.settings.max_size_bytes = 64 << 20;
+    f->site.settings.commit_interval_ms = -1;
+    site_open_aging(&f->site, false, 0);
     for (unsigned i = 0; i < 20; i++) {
-        assert_int_equal(fixture_append(f->store, STREAM_RAW, f->device, ++f->seq), 0);
+        assert_int_equal(fixture_append(f->site.store, STREAM_RAW, f->site.devices[0], ++f->seq),
+                         0);
         clock_advance_ms(1000);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
     }
-    assert_int_equal(store_commit_interval_ms(f->store), 10000);
+    assert_int_equal(store_commit_interval_ms(f->site.store), 10000);
     for (unsigned i = 0; i < 20; i++) {
         for (unsigned n = 0; n < 10; n++) {
             assert_int_equal(append_noise(f), 0);
         }
         clock_advance_ms(1000);
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
     }
-    assert_int_equal(store_commit_interval_ms(f->store), 1000);
+    assert_int_equal(store_commit_interval_ms(f->site.store), 1000);
 }
 
 #define WITH_STORE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)

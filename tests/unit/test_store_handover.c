@@ -3,57 +3,34 @@
 #include "gateway/store/handover.h"
 #include "gateway/store/ranges.h"
 #include "gateway/store/store_clock.h"
-#include "store_drain.h"
+#include "store_site.h"
 
 enum { DEVICES = 2, SCANS = 30, OTHERS = 4 };
 
 struct fixture {
-    char *dir;
-    struct store *store;
-    unsigned uplink;
-    struct store_reader *reader;
-    uint32_t devices[DEVICES];
+    struct site site;
     uint64_t seq;
 };
-
-static void open_again(struct fixture *f)
-{
-    f->store = fixture_open(f->dir, &fixture_settings);
-    assert_int_equal(store_add_uplink(f->store, "usb", 1, 0, &f->uplink), 0);
-    for (unsigned d = 0; d < DEVICES; d++) {
-        char name[8];
-        snprintf(name, sizeof(name), "t%u", d);
-        f->devices[d] = fixture_device(f->store, name, FIXTURE_POINTS);
-    }
-    assert_int_equal(store_reader_create(f->store, f->uplink, true, &f->reader), 0);
-}
-
-static void shut(struct fixture *f)
-{
-    store_reader_destroy(f->reader);
-    store_close(f->store);
-    f->reader = NULL;
-    f->store = NULL;
-}
 
 static void append(struct fixture *f, unsigned scans)
 {
     for (unsigned i = 0; i < scans; i++) {
         f->seq++;
         for (unsigned d = 0; d < DEVICES; d++) {
-            assert_int_equal(fixture_append(f->store, STREAM_RAW, f->devices[d], f->seq), 0);
+            assert_int_equal(fixture_append(f->site.store, STREAM_RAW, f->site.devices[d], f->seq),
+                             0);
         }
         clock_advance_ms(1000);
     }
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
 }
 
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    clock_hold(1769855400000, 1000000000);
-    f->dir = fixture_dir();
-    open_again(f);
+    site_begin(&f->site, DEVICES);
+    f->site.uplink_name = "usb";
+    site_open(&f->site, true);
     append(f, SCANS);
     *state = f;
     return 0;
@@ -62,26 +39,16 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    shut(f);
-    fixture_remove(f->dir);
-    clock_release();
+    site_end(&f->site);
     free(f);
     return 0;
-}
-
-static struct ledger_device total(struct fixture *f)
-{
-    struct ledger_device total;
-    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
-    fixture_adds_up(f->store, (int)f->uplink);
-    return total;
 }
 
 /* Scans first .. last of the first device, of which all but OTHERS readings were selected. */
 static struct store_handed run_of(struct fixture *f, uint64_t first, uint64_t last)
 {
     return (struct store_handed){.stream = STREAM_RAW,
-                                 .device = f->devices[0],
+                                 .device = f->site.devices[0],
                                  .first_seq = first,
                                  .last_seq = last,
                                  .readings = FIXTURE_POINTS,
@@ -92,8 +59,8 @@ static struct store_handover mark(struct fixture *f, uint64_t first, uint64_t la
 {
     struct store_handed run = run_of(f, first, last);
     struct store_handover done;
-    assert_int_equal(store_hand_over(f->store, "usb", &run, 1, &done), 0);
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_hand_over(f->site.store, "usb", &run, 1, &done), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     return done;
 }
 
@@ -112,10 +79,11 @@ static int count_waiting(void *user, const struct scan *scan)
 static unsigned waiting_scans(struct fixture *f)
 {
     struct store_waiting *waiting = NULL;
-    assert_int_equal(store_waiting_load(f->store, "usb", &waiting), 0);
+    assert_int_equal(store_waiting_load(f->site.store, "usb", &waiting), 0);
     assert_int_equal(store_waiting_streams(waiting), 1u << STREAM_RAW);
     struct counting w = {waiting, 0};
-    assert_int_equal(store_history(f->store, STREAM_RAW, 0, 0, INT64_MAX, count_waiting, &w), 0);
+    assert_int_equal(store_history(f->site.store, STREAM_RAW, 0, 0, INT64_MAX, count_waiting, &w),
+                     0);
     store_waiting_free(waiting);
     return w.count;
 }
@@ -131,16 +99,16 @@ static void test_marked_once(void **state)
     done = mark(f, 5, 12);
     assert_int_equal(done.scans, 2);
     assert_int_equal(done.before, 6);
-    shut(f);
-    open_again(f);
+    site_shut(&f->site);
+    site_open(&f->site, true);
     assert_int_equal(waiting_scans(f), SCANS * DEVICES - 12);
-    struct ledger_device ledger = total(f);
+    struct ledger_device ledger = site_total(&f->site);
     assert_int_equal(ledger.fates[FATE_DELIVERED], 12 * (FIXTURE_POINTS - OTHERS));
     assert_int_equal(ledger.fates[FATE_NOT_SELECTED], 12 * OTHERS);
-    assert_int_equal(fixture_drain(f->reader, STORE_LANE_BACKFILL, STREAM_RAW),
+    assert_int_equal(fixture_drain(f->site.reader, STORE_LANE_BACKFILL, STREAM_RAW),
                      SCANS * DEVICES - 12);
-    assert_int_equal(store_commit(f->store), 0);
-    assert_int_equal(total(f).waiting, 0);
+    assert_int_equal(store_commit(f->site.store), 0);
+    assert_int_equal(site_total(&f->site).waiting, 0);
 }
 
 static void test_without_a_commit_nothing_is_marked(void **state)
@@ -148,9 +116,9 @@ static void test_without_a_commit_nothing_is_marked(void **state)
     struct fixture *f = *state;
     struct store_handed run = run_of(f, 1, 10);
     struct store_handover done;
-    assert_int_equal(store_hand_over(f->store, "usb", &run, 1, &done), 0);
-    shut(f);
-    open_again(f);
+    assert_int_equal(store_hand_over(f->site.store, "usb", &run, 1, &done), 0);
+    site_shut(&f->site);
+    site_open(&f->site, true);
     assert_int_equal(waiting_scans(f), SCANS * DEVICES);
 }
 
@@ -161,32 +129,32 @@ static void test_on_their_way(void **state)
     auto_buffer struct buffer arena = {0};
     const struct scan **scans;
     size_t count;
-    assert_int_equal(store_reader_take(f->reader, STORE_LANE_LIVE, STREAM_RAW, 20, 1 << 20, &arena,
-                                       &scans, &count),
+    assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_LIVE, STREAM_RAW, 20, 1 << 20,
+                                       &arena, &scans, &count),
                      0);
     assert_int_equal(count, 20);
-    assert_int_equal(scans[0]->device, f->devices[0]);
+    assert_int_equal(scans[0]->device, f->site.devices[0]);
     assert_int_equal(mark(f, 1, 30).scans, 30);
-    struct ledger_device ledger = total(f);
+    struct ledger_device ledger = site_total(&f->site);
     assert_int_equal(ledger.fates[FATE_DELIVERED], 30 * (FIXTURE_POINTS - OTHERS));
-    struct store_settlement s = {.device = f->devices[0], .first_seq = 1, .last_seq = 12};
+    struct store_settlement s = {.device = f->site.devices[0], .first_seq = 1, .last_seq = 12};
     s.fates[FATE_DELIVERED] = 12 * (FIXTURE_POINTS - OTHERS);
     s.fates[FATE_NOT_SELECTED] = 12 * OTHERS;
-    assert_int_equal(store_reader_settle(f->reader, &s), 0);
-    store_reader_return(f->reader, STREAM_RAW, f->devices[0], 13, 20);
-    assert_int_equal(store_commit(f->store), 0);
-    ledger = total(f);
+    assert_int_equal(store_reader_settle(f->site.reader, &s), 0);
+    store_reader_return(f->site.reader, STREAM_RAW, f->site.devices[0], 13, 20);
+    assert_int_equal(store_commit(f->site.store), 0);
+    ledger = site_total(&f->site);
     assert_int_equal(ledger.fates[FATE_DELIVERED], 30 * (FIXTURE_POINTS - OTHERS));
     assert_int_equal(ledger.fates[FATE_NOT_SELECTED], 30 * OTHERS);
-    assert_int_equal(fixture_drain(f->reader, STORE_LANE_LIVE, STREAM_RAW), SCANS);
-    assert_int_equal(store_commit(f->store), 0);
-    assert_int_equal(total(f).waiting, 0);
+    assert_int_equal(fixture_drain(f->site.reader, STORE_LANE_LIVE, STREAM_RAW), SCANS);
+    assert_int_equal(store_commit(f->site.store), 0);
+    assert_int_equal(site_total(&f->site).waiting, 0);
 }
 
 static uint64_t backlog_of(struct fixture *f, enum store_lane lane)
 {
     struct store_backlog backlog;
-    store_reader_backlog(f->reader, &backlog);
+    store_reader_backlog(f->site.reader, &backlog);
     return backlog.readings[lane];
 }
 
@@ -198,16 +166,16 @@ static void test_on_their_way_when_an_outage_ends(void **state)
     auto_buffer struct buffer arena = {0};
     const struct scan **scans;
     size_t count;
-    assert_int_equal(store_reader_take(f->reader, STORE_LANE_LIVE, STREAM_RAW, 20, 1 << 20, &arena,
-                                       &scans, &count),
+    assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_LIVE, STREAM_RAW, 20, 1 << 20,
+                                       &arena, &scans, &count),
                      0);
     assert_int_equal(mark(f, 1, 12).scans, 12);
-    store_reader_split(f->reader);
+    store_reader_split(f->site.reader);
     assert_int_equal(backlog_of(f, STORE_LANE_BACKFILL), (SCANS * DEVICES - 12) * FIXTURE_POINTS);
-    struct store_settlement s = {.device = f->devices[0], .first_seq = 1, .last_seq = 12};
+    struct store_settlement s = {.device = f->site.devices[0], .first_seq = 1, .last_seq = 12};
     s.fates[FATE_DELIVERED] = 12 * FIXTURE_POINTS;
-    assert_int_equal(store_reader_settle(f->reader, &s), 0);
-    store_reader_return(f->reader, STREAM_RAW, f->devices[0], 13, 20);
+    assert_int_equal(store_reader_settle(f->site.reader, &s), 0);
+    store_reader_return(f->site.reader, STREAM_RAW, f->site.devices[0], 13, 20);
     append(f, 1);
     assert_int_equal(backlog_of(f, STORE_LANE_BACKFILL), (SCANS * DEVICES - 12) * FIXTURE_POINTS);
     assert_int_equal(backlog_of(f, STORE_LANE_LIVE), DEVICES * FIXTURE_POINTS);
@@ -215,7 +183,7 @@ static void test_on_their_way_when_an_outage_ends(void **state)
     assert_int_equal(mark(f, 13, 16).scans, 4);
     assert_int_equal(backlog_of(f, STORE_LANE_BACKFILL), (SCANS * DEVICES - 16) * FIXTURE_POINTS);
     assert_int_equal(backlog_of(f, STORE_LANE_LIVE), DEVICES * FIXTURE_POINTS);
-    assert_int_equal(fixture_drain(f->reader, STORE_LANE_BACKFILL, STREAM_RAW),
+    assert_int_equal(fixture_drain(f->site.reader, STORE_LANE_BACKFILL, STREAM_RAW),
                      SCANS * DEVICES - 16);
     assert_int_equal(backlog_of(f, STORE_LANE_BACKFILL), 0);
 }
@@ -225,19 +193,19 @@ static void test_nonsense_changes_nothing(void **state)
     struct fixture *f = *state;
     struct store_handover done;
     struct store_handed runs[] = {run_of(f, 1, 10), run_of(f, 1, SCANS + 1)};
-    assert_int_equal(store_hand_over(f->store, "usb", runs, 2, &done), -EINVAL);
+    assert_int_equal(store_hand_over(f->site.store, "usb", runs, 2, &done), -EINVAL);
     runs[1] = run_of(f, 0, 1);
-    assert_int_equal(store_hand_over(f->store, "usb", runs, 2, &done), -EINVAL);
+    assert_int_equal(store_hand_over(f->site.store, "usb", runs, 2, &done), -EINVAL);
     runs[1] = run_of(f, 1, 2);
     runs[1].device = 77;
-    assert_int_equal(store_hand_over(f->store, "usb", runs, 2, &done), -EINVAL);
+    assert_int_equal(store_hand_over(f->site.store, "usb", runs, 2, &done), -EINVAL);
     runs[1] = run_of(f, 1, 2);
     runs[1].selected = FIXTURE_POINTS + 1;
-    assert_int_equal(store_hand_over(f->store, "usb", runs, 2, &done), -EINVAL);
-    assert_int_equal(store_hand_over(f->store, "nobody", runs, 1, &done), -ENOENT);
-    assert_int_equal(total(f).waiting, SCANS * DEVICES * FIXTURE_POINTS);
+    assert_int_equal(store_hand_over(f->site.store, "usb", runs, 2, &done), -EINVAL);
+    assert_int_equal(store_hand_over(f->site.store, "nobody", runs, 1, &done), -ENOENT);
+    assert_int_equal(site_total(&f->site).waiting, SCANS * DEVICES * FIXTURE_POINTS);
     struct store_waiting *waiting;
-    assert_int_equal(store_waiting_load(f->store, "nobody", &waiting), -ENOENT);
+    assert_int_equal(store_waiting_load(f->site.store, "nobody", &waiting), -ENOENT);
 }
 
 /* More gaps than are kept: the rest stays waiting, and is told. */
@@ -251,16 +219,16 @@ static void test_too_many_gaps(void **state)
     for (uint64_t seq = 2; seq <= f->seq; seq += 2) {
         struct store_handed run = run_of(f, seq, seq);
         struct store_handover done;
-        assert_int_equal(store_hand_over(f->store, "usb", &run, 1, &done), 0);
+        assert_int_equal(store_hand_over(f->site.store, "usb", &run, 1, &done), 0);
         marked += done.scans;
         open += done.open;
     }
     assert_int_equal(marked, RANGES_MAX);
     assert_int_equal(open, f->seq / 2 - RANGES_MAX);
-    assert_int_equal(store_commit(f->store), 0);
-    total(f);
+    assert_int_equal(store_commit(f->site.store), 0);
+    site_total(&f->site);
     assert_int_equal(mark(f, 1, f->seq).open, 0);
-    assert_int_equal(total(f).waiting, f->seq * FIXTURE_POINTS);
+    assert_int_equal(site_total(&f->site).waiting, f->seq * FIXTURE_POINTS);
 }
 
 struct timed {
@@ -290,7 +258,7 @@ static void mind_clock(struct fixture *f, bool vouched, int64_t offset_ms)
     int64_t moved_ms;
     const struct anchors_look look = {
         .vouched = vouched, .offset_ms = offset_ms, .boot_ms = clock_boot_ms(), .boot = {1}};
-    assert_int_equal(store_clock_mind(f->store, &look, 86400000, &moved_ms), 0);
+    assert_int_equal(store_clock_mind(f->site.store, &look, 86400000, &moved_ms), 0);
 }
 
 /* What nobody has vouched for is told apart from what has its time for ever, for the writer and for
@@ -302,11 +270,11 @@ static void test_times_that_are_not_decided(void **state)
     struct store *reader;
     mind_clock(f, true, offset_ms);
     append(f, SCANS);
-    assert_int_equal(store_open_readonly(f->dir, &reader), 0);
+    assert_int_equal(store_open_readonly(f->site.dir, &reader), 0);
     assert_int_equal(look_at_times(reader).decided[1], 2 * SCANS);
     mind_clock(f, false, offset_ms + 7200000);
     append(f, SCANS);
-    struct store *both[] = {f->store, reader};
+    struct store *both[] = {f->site.store, reader};
     for (unsigned i = 0; i < 2; i++) {
         struct timed t = look_at_times(both[i]);
         assert_int_equal(t.decided[1] + t.undecided[1], 3 * SCANS);
@@ -315,9 +283,9 @@ static void test_times_that_are_not_decided(void **state)
     }
     mind_clock(f, true, offset_ms);
     append(f, 1);
-    assert_int_equal(look_at_times(f->store).undecided[1], 0);
+    assert_int_equal(look_at_times(f->site.store).undecided[1], 0);
     store_close(reader);
-    assert_int_equal(store_open_readonly(f->dir, &reader), 0);
+    assert_int_equal(store_open_readonly(f->site.dir, &reader), 0);
     assert_int_equal(look_at_times(reader).undecided[2], 0);
     store_close(reader);
 }

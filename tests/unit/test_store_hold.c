@@ -2,43 +2,22 @@
  * and nothing of it is lost meanwhile. */
 #include "gateway/store/flush.h"
 #include "gateway/store/lanes.h"
-#include "store_drain.h"
+#include "store_site.h"
 
 enum { DEVICES = 4, SCANS_A_COMMIT = 10 };
 
 struct fixture {
-    char *dir;
-    struct store *store;
-    unsigned uplink;
-    struct store_reader *reader;
-    uint32_t devices[DEVICES];
+    struct site site;
     uint64_t seq;
     uint64_t seen[DEVICES]; /* scans that were delivered */
     uint64_t last[STORE_LANES][DEVICES];
 };
 
-static void open_with(struct fixture *f, bool split)
-{
-    f->store = fixture_open(f->dir, &fixture_settings);
-    assert_int_equal(store_add_uplink(f->store, "cloud", 1u << STREAM_RAW, 0, &f->uplink), 0);
-    for (unsigned d = 0; d < DEVICES; d++) {
-        char name[8];
-        snprintf(name, sizeof(name), "t%u", d);
-        f->devices[d] = fixture_device(f->store, name, FIXTURE_POINTS);
-    }
-    assert_int_equal(store_reader_create(f->store, f->uplink, split, &f->reader), 0);
-}
-
-static void shut(struct fixture *f)
-{
-    store_reader_destroy(f->reader);
-    store_close(f->store);
-}
-
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    f->dir = fixture_dir();
+    site_begin(&f->site, DEVICES);
+    clock_release(); /* it goes on */
     *state = f;
     return 0;
 }
@@ -46,8 +25,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    shut(f);
-    fixture_remove(f->dir);
+    site_end(&f->site);
     free(f);
     return 0;
 }
@@ -58,10 +36,11 @@ static void append(struct fixture *f, unsigned commits)
         for (unsigned r = 0; r < SCANS_A_COMMIT; r++) {
             f->seq++;
             for (unsigned d = 0; d < DEVICES; d++) {
-                assert_int_equal(fixture_append(f->store, STREAM_RAW, f->devices[d], f->seq), 0);
+                assert_int_equal(
+                    fixture_append(f->site.store, STREAM_RAW, f->site.devices[d], f->seq), 0);
             }
         }
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
     }
 }
 
@@ -73,23 +52,23 @@ static void drain(struct fixture *f, bool split)
         enum store_lane lane = split && turn % 2 == 0 ? STORE_LANE_LIVE : STORE_LANE_BACKFILL;
         const struct scan **scans;
         size_t count;
-        assert_int_equal(
-            store_reader_take(f->reader, lane, STREAM_RAW, 700, 1 << 20, &arena, &scans, &count),
-            0);
+        assert_int_equal(store_reader_take(f->site.reader, lane, STREAM_RAW, 700, 1 << 20, &arena,
+                                           &scans, &count),
+                         0);
         idle = count == 0 ? idle + 1 : 0;
         for (size_t i = 0; i < count; i++) {
             fixture_check(scans[i]);
-            unsigned d = scans[i]->device - f->devices[0];
+            unsigned d = scans[i]->device - f->site.devices[0];
             f->seen[d]++;
             assert_true(scans[i]->seq > f->last[lane][d]);
             f->last[lane][d] = scans[i]->seq;
         }
-        assert_int_equal(fixture_settle(f->reader, scans, count, FATE_DELIVERED), 0);
+        assert_int_equal(fixture_settle(f->site.reader, scans, count, FATE_DELIVERED), 0);
         if (turn % 16 == 7) {
-            assert_int_equal(store_commit(f->store), 0);
+            assert_int_equal(store_commit(f->site.store), 0);
         }
     }
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
 }
 
 /* The first `held` devices stand at `stands` scans, all of the others is delivered. */
@@ -99,10 +78,10 @@ static void check_seen(const struct fixture *f, unsigned held, uint64_t stands)
         assert_int_equal(f->seen[d], d < held ? stands : f->seq);
     }
     struct store_backlog backlog;
-    store_reader_backlog(f->reader, &backlog);
+    store_reader_backlog(f->site.reader, &backlog);
     assert_int_equal(backlog.held, held * (f->seq - stands) * FIXTURE_POINTS);
     assert_int_equal(backlog.readings[STORE_LANE_LIVE] + backlog.readings[STORE_LANE_BACKFILL], 0);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
 }
 
 static void hold_and_release(struct fixture *f, bool split, unsigned commits)
@@ -111,22 +90,22 @@ static void hold_and_release(struct fixture *f, bool split, unsigned commits)
     drain(f, split);
     uint64_t stands = f->seq;
     append(f, commits);
-    assert_true(store_reader_hold(f->reader, f->devices[0]));
-    assert_true(store_reader_hold(f->reader, f->devices[1]));
+    assert_true(store_reader_hold(f->site.reader, f->site.devices[0]));
+    assert_true(store_reader_hold(f->site.reader, f->site.devices[1]));
     drain(f, split);
     check_seen(f, 2, stands);
     append(f, commits);
     if (split) {
-        store_reader_split(f->reader); /* an outage meanwhile */
+        store_reader_split(f->site.reader); /* an outage meanwhile */
     }
     append(f, 3);
     drain(f, split);
     check_seen(f, 2, stands);
-    store_reader_release(f->reader, f->devices[1]);
+    store_reader_release(f->site.reader, f->site.devices[1]);
     drain(f, split);
     assert_int_equal(f->seen[1], f->seq);
     check_seen(f, 1, stands);
-    store_reader_release(f->reader, f->devices[0]);
+    store_reader_release(f->site.reader, f->site.devices[0]);
     drain(f, split);
     check_seen(f, 0, 0);
     append(f, 1);
@@ -137,21 +116,21 @@ static void hold_and_release(struct fixture *f, bool split, unsigned commits)
 static void test_in_the_log(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, true);
+    site_open(&f->site, true);
     hold_and_release(f, true, 50);
 }
 
 static void test_in_large_blocks(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, true);
+    site_open(&f->site, true);
     hold_and_release(f, true, FLUSH_BLOCKS + 20);
 }
 
 static void test_with_a_single_lane(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, false);
+    site_open(&f->site, false);
     hold_and_release(f, false, 60);
 }
 
@@ -159,10 +138,10 @@ static void test_with_a_single_lane(void **state)
 static void test_what_is_held_takes_no_room(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, true);
+    site_open(&f->site, true);
     append(f, 1);
     drain(f, true);
-    assert_true(store_reader_hold(f->reader, f->devices[0]));
+    assert_true(store_reader_hold(f->site.reader, f->site.devices[0]));
     uint64_t scans = 2 * READER_STAGE_MAX / scan_size_for(FIXTURE_POINTS, 0);
     while (f->seq < scans) {
         append(f, 200);
@@ -175,13 +154,13 @@ static void test_what_is_held_takes_no_room(void **state)
 static void test_a_restart_knows_of_no_hold(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, false);
+    site_open(&f->site, false);
     append(f, 30);
-    assert_true(store_reader_hold(f->reader, f->devices[0]));
+    assert_true(store_reader_hold(f->site.reader, f->site.devices[0]));
     drain(f, false);
     check_seen(f, 1, 0);
-    shut(f);
-    open_with(f, false);
+    site_shut(&f->site);
+    site_open(&f->site, false);
     drain(f, false);
     check_seen(f, 0, 0);
 }
@@ -189,26 +168,26 @@ static void test_a_restart_knows_of_no_hold(void **state)
 static void test_what_is_in_flight_of_it_lands_as_usual(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, false);
+    site_open(&f->site, false);
     append(f, 1);
     auto_buffer struct buffer arena = {0};
     const struct scan **scans;
     size_t count;
-    assert_int_equal(store_reader_take(f->reader, STORE_LANE_BACKFILL, STREAM_RAW, 6, 1 << 20,
+    assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_BACKFILL, STREAM_RAW, 6, 1 << 20,
                                        &arena, &scans, &count),
                      0);
     assert_int_equal(count, 6);
-    unsigned d = scans[0]->device - f->devices[0];
-    assert_true(store_reader_hold(f->reader, scans[0]->device));
-    assert_false(store_reader_hold(f->reader, DEVICES + 1));
-    assert_int_equal(fixture_settle(f->reader, scans, 4, FATE_DELIVERED), 0);
-    store_reader_return(f->reader, STREAM_RAW, scans[0]->device, 5, 6);
+    unsigned d = scans[0]->device - f->site.devices[0];
+    assert_true(store_reader_hold(f->site.reader, scans[0]->device));
+    assert_false(store_reader_hold(f->site.reader, DEVICES + 1));
+    assert_int_equal(fixture_settle(f->site.reader, scans, 4, FATE_DELIVERED), 0);
+    store_reader_return(f->site.reader, STREAM_RAW, scans[0]->device, 5, 6);
     f->seen[d] = f->last[STORE_LANE_BACKFILL][d] = 4;
     drain(f, false);
     assert_int_equal(f->seen[d], 4);
     append(f, 5);
     drain(f, false);
-    store_reader_release(f->reader, f->devices[d]);
+    store_reader_release(f->site.reader, f->site.devices[d]);
     drain(f, false);
     check_seen(f, 0, 0);
 }

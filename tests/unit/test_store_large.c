@@ -1,50 +1,20 @@
 /* Large blocks: flushed out of the log, read by both lanes, kept, given back; and their format. */
 #include "gateway/store/internal.h"
 #include "gateway/store/large.h"
-#include "store_drain.h"
-
-static const int64_t start_ms = 1769855400000;
+#include "store_site.h"
 
 enum { DEVICES = 3 };
 
 struct fixture {
-    char *dir;
-    struct store_settings settings;
-    struct store *store;
-    unsigned uplink;
-    struct store_reader *reader;
-    uint32_t devices[DEVICES];
+    struct site site;
     uint64_t seq[STREAM_COUNT];
 };
-
-static void open_with(struct fixture *f, int64_t max_age_ms, bool split)
-{
-    f->store = fixture_open(f->dir, &f->settings);
-    assert_int_equal(store_add_uplink(f->store, "cloud", 1u << STREAM_RAW | 1u << STREAM_AGGREGATE,
-                                      max_age_ms, &f->uplink),
-                     0);
-    for (unsigned d = 0; d < DEVICES; d++) {
-        char name[8];
-        snprintf(name, sizeof(name), "t%u", d);
-        f->devices[d] = fixture_device(f->store, name, FIXTURE_POINTS);
-    }
-    assert_int_equal(store_reader_create(f->store, f->uplink, split, &f->reader), 0);
-}
-
-static void shut(struct fixture *f)
-{
-    store_reader_destroy(f->reader);
-    store_close(f->store);
-    f->reader = NULL;
-    f->store = NULL;
-}
 
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    clock_hold(start_ms, 1000000000);
-    f->dir = fixture_dir();
-    f->settings = fixture_settings;
+    site_begin(&f->site, DEVICES);
+    f->site.streams |= 1u << STREAM_AGGREGATE;
     *state = f;
     return 0;
 }
@@ -52,9 +22,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    shut(f);
-    fixture_remove(f->dir);
-    clock_release();
+    site_end(&f->site);
     free(f);
     return 0;
 }
@@ -74,9 +42,9 @@ static void append_scan(struct fixture *f, enum stream stream, uint32_t device)
     for (unsigned p = 0; p < FIXTURE_POINTS; p++) {
         scan->readings[p].integer = noise(scan, p);
     }
-    assert_int_equal(store_append(f->store, scan), 0);
+    assert_int_equal(store_append(f->site.store, scan), 0);
     if (stream == STREAM_RAW) {
-        store_count(f->store, device, LEDGER_READ, FIXTURE_POINTS);
+        store_count(f->site.store, device, LEDGER_READ, FIXTURE_POINTS);
     }
 }
 
@@ -95,13 +63,13 @@ static void append(struct fixture *f, unsigned commits)
         for (unsigned r = 0; r < 10; r++) {
             f->seq[STREAM_RAW]++;
             for (unsigned d = 0; d < DEVICES; d++) {
-                append_scan(f, STREAM_RAW, f->devices[d]);
+                append_scan(f, STREAM_RAW, f->site.devices[d]);
             }
             clock_advance_ms(1000);
         }
         f->seq[STREAM_AGGREGATE]++;
-        append_scan(f, STREAM_AGGREGATE, f->devices[0]);
-        assert_int_equal(store_commit(f->store), 0);
+        append_scan(f, STREAM_AGGREGATE, f->site.devices[0]);
+        assert_int_equal(store_commit(f->site.store), 0);
     }
 }
 
@@ -109,8 +77,8 @@ static void append(struct fixture *f, unsigned commits)
 static void settle_down(struct fixture *f)
 {
     for (unsigned i = 0; i < 60; i++) {
-        store_count(f->store, f->devices[0], LEDGER_DERIVED, 0);
-        assert_int_equal(store_commit(f->store), 0);
+        store_count(f->site.store, f->site.devices[0], LEDGER_DERIVED, 0);
+        assert_int_equal(store_commit(f->site.store), 0);
     }
 }
 
@@ -131,33 +99,33 @@ static size_t entries(struct fixture *f, enum key_type type)
 {
     MDB_txn *txn = NULL;
     struct counting counting = {.type = type};
-    assert_int_equal(env_read(f->store->env, &txn), 0);
+    assert_int_equal(env_read(f->site.store->env, &txn), 0);
     assert_int_equal(env_walk(txn, count_entry, &counting), 0);
-    env_read_end(f->store->env, txn);
+    env_read_end(f->site.store->env, txn);
     return counting.count;
 }
 
 static uint64_t flushed(struct fixture *f, unsigned d)
 {
-    return f->store->state.devices[f->devices[d] - 1].flushed[STREAM_RAW];
+    return f->site.store->state.devices[f->site.devices[d] - 1].flushed[STREAM_RAW];
 }
 
 static void test_kept_scans_pass_into_blocks_that_fill_pages(void **state)
 {
     struct fixture *f = *state;
-    f->settings.keep_ms = 7ll * 86400000;
-    open_with(f, 0, false);
+    f->site.settings.keep_ms = 7ll * 86400000;
+    site_open_aging(&f->site, false, 0);
     append(f, FLUSH_BLOCKS + 100);
     settle_down(f);
     assert_in_range(entries(f, KEY_LARGE), DEVICES, 200);
     MDB_txn *txn = NULL;
-    assert_int_equal(env_read(f->store->env, &txn), 0);
+    assert_int_equal(env_read(f->site.store->env, &txn), 0);
     for (unsigned d = 0; d < DEVICES; d++) {
         assert_in_range(flushed(f, d), FLUSH_BLOCKS * 9, f->seq[STREAM_RAW]);
         uint64_t seq = 1;
         struct large large;
         MDB_val value;
-        for (; large_find(txn, STREAM_RAW, f->devices[d], seq, &large, &value) == 0;
+        for (; large_find(txn, STREAM_RAW, f->site.devices[d], seq, &large, &value) == 0;
              seq = large.last_seq + 1) {
             assert_int_equal(large.first_seq, seq);
             assert_int_equal(large.readings, large.scans * FIXTURE_POINTS);
@@ -166,11 +134,11 @@ static void test_kept_scans_pass_into_blocks_that_fill_pages(void **state)
         }
         assert_int_equal(seq, flushed(f, d) + 1);
     }
-    env_read_end(f->store->env, txn);
+    env_read_end(f->site.store->env, txn);
     /* The log is left only with what fills no page. */
     assert_in_range(entries(f, KEY_WAL), 0, FLUSH_BLOCKS / 2 + 200);
     uint64_t blocks, bad;
-    assert_int_equal(store_verify(f->store, &blocks, &bad), 0);
+    assert_int_equal(store_verify(f->site.store, &blocks, &bad), 0);
     assert_int_equal(bad, 0);
     assert_int_equal(blocks, entries(f, KEY_LARGE) + entries(f, KEY_WAL));
 }
@@ -196,7 +164,7 @@ static void check_taken(struct fixture *f, struct drained *drained, enum store_l
         *last = scan->seq;
         drained->total[scan->stream]++;
     }
-    assert_int_equal(fixture_settle(f->reader, scans, count, FATE_DELIVERED), 0);
+    assert_int_equal(fixture_settle(f->site.reader, scans, count, FATE_DELIVERED), 0);
 }
 
 /* Takes all of both lanes and streams in turn: every scan once, in order within device and lane. */
@@ -214,23 +182,24 @@ static void drain_all(struct fixture *f, bool split)
         const struct scan **scans;
         size_t count;
         assert_int_equal(
-            store_reader_take(f->reader, lane, stream, 700, 1 << 20, &arena, &scans, &count), 0);
+            store_reader_take(f->site.reader, lane, stream, 700, 1 << 20, &arena, &scans, &count),
+            0);
         idle = count == 0 ? idle + 1 : 0;
         if (count > 0 && turn % 5 == 3) { /* now and then a request fails */
             for (size_t i = 0; i < count; i++) {
-                store_reader_return(f->reader, stream, scans[i]->device, scans[i]->seq,
+                store_reader_return(f->site.reader, stream, scans[i]->device, scans[i]->seq,
                                     scans[i]->seq);
             }
         } else if (count > 0) {
             check_taken(f, &drained, lane, scans, count);
         }
         if (turn % 16 == 7) {
-            assert_int_equal(store_commit(f->store), 0);
+            assert_int_equal(store_commit(f->site.store), 0);
         }
     }
     assert_int_equal(drained.total[STREAM_RAW], f->seq[STREAM_RAW] * DEVICES);
     assert_int_equal(drained.total[STREAM_AGGREGATE], f->seq[STREAM_AGGREGATE]);
-    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(store_commit(f->site.store), 0);
     free(drained.seen[STREAM_RAW]);
     free(drained.seen[STREAM_AGGREGATE]);
 }
@@ -241,15 +210,15 @@ static void drain_stream(struct fixture *f, enum stream stream)
     const struct scan **scans;
     size_t count;
     do {
-        int rc = store_reader_take(f->reader, STORE_LANE_BACKFILL, stream, 700, 1 << 20, &arena,
-                                   &scans, &count);
+        int rc = store_reader_take(f->site.reader, STORE_LANE_BACKFILL, stream, 700, 1 << 20,
+                                   &arena, &scans, &count);
         if (rc == -EBADMSG) {
             count = 1; /* passed over: there may be more */
             continue;
         }
         assert_int_equal(rc, 0);
         if (count > 0) {
-            assert_int_equal(fixture_settle(f->reader, scans, count, FATE_DELIVERED), 0);
+            assert_int_equal(fixture_settle(f->site.reader, scans, count, FATE_DELIVERED), 0);
         }
     } while (count > 0);
 }
@@ -259,8 +228,8 @@ static void test_large_commits_pass_after_few_of_them(void **state)
 {
     enum { COMMITS = 200 };
     struct fixture *f = *state;
-    f->settings.keep_ms = 7ll * 86400000;
-    open_with(f, 0, false);
+    f->site.settings.keep_ms = 7ll * 86400000;
+    site_open_aging(&f->site, false, 0);
     uint64_t a_commit = (10 * DEVICES + 1) * FIXTURE_POINTS;
     assert_in_range(FLUSH_READINGS * DEVICES / a_commit, FLUSH_BLOCKS_LEAST, COMMITS - 50);
     append(f, COMMITS);
@@ -271,7 +240,7 @@ static void test_large_commits_pass_after_few_of_them(void **state)
 static void test_nothing_large_where_nothing_waits(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, 0, false);
+    site_open_aging(&f->site, false, 0);
     for (unsigned i = 0; i < FLUSH_BLOCKS + 300; i++) {
         append(f, 1);
         drain_stream(f, STREAM_RAW);
@@ -284,14 +253,14 @@ static void test_nothing_large_where_nothing_waits(void **state)
 static void test_a_backlog_is_delivered_once_and_in_order(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, 0, false);
+    site_open_aging(&f->site, false, 0);
     append(f, FLUSH_BLOCKS * 2 + 100);
     assert_in_range(entries(f, KEY_LARGE), DEVICES, 1000);
     drain_all(f, false);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
     struct store_stat stat;
     settle_down(f);
-    store_stat(f->store, &stat);
+    store_stat(f->site.store, &stat);
     assert_int_equal(stat.waiting, 0);
     assert_int_equal(entries(f, KEY_LARGE), 0);
     assert_int_equal(entries(f, KEY_WAL), 0);
@@ -301,79 +270,80 @@ static void test_a_backlog_is_delivered_once_and_in_order(void **state)
 static void test_a_reader_that_lags_finds_what_has_passed_meanwhile(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, 0, true);
+    site_open_aging(&f->site, true, 0);
     append(f, 5);
     auto_buffer struct buffer arena = {0};
     const struct scan **scans;
     size_t count;
-    assert_int_equal(store_reader_take(f->reader, STORE_LANE_LIVE, STREAM_RAW, 10, 1 << 20, &arena,
-                                       &scans, &count),
+    assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_LIVE, STREAM_RAW, 10, 1 << 20,
+                                       &arena, &scans, &count),
                      0);
     assert_int_equal(count, 10); /* in flight while the log goes by */
     uint32_t device = scans[0]->device;
     append(f, FLUSH_BLOCKS * 2);
     assert_true(flushed(f, 0) > 100);
-    store_reader_return(f->reader, STREAM_RAW, device, 1, 10);
+    store_reader_return(f->site.reader, STREAM_RAW, device, 1, 10);
     drain_all(f, true);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
 }
 
 static void test_after_a_split_live_comes_first_and_nothing_twice(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, 0, true);
+    site_open_aging(&f->site, true, 0);
     append(f, FLUSH_BLOCKS * 2);
-    store_reader_split(f->reader);
+    store_reader_split(f->site.reader);
     append(f, 200);
     auto_buffer struct buffer arena = {0};
     const struct scan **scans;
     size_t count;
-    assert_int_equal(store_reader_take(f->reader, STORE_LANE_LIVE, STREAM_RAW, 10, 1 << 20, &arena,
-                                       &scans, &count),
+    assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_LIVE, STREAM_RAW, 10, 1 << 20,
+                                       &arena, &scans, &count),
                      0);
     assert_int_equal(scans[0]->seq, FLUSH_BLOCKS * 2 * 10 + 1);
-    store_reader_return(f->reader, STREAM_RAW, scans[0]->device, scans[0]->seq,
+    store_reader_return(f->site.reader, STREAM_RAW, scans[0]->device, scans[0]->seq,
                         scans[count - 1]->seq);
     append(f, FLUSH_BLOCKS + 200); /* what is live passes too */
     drain_all(f, true);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
 }
 
 static void test_devices_of_a_backlog_advance_together(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, 0, false);
+    site_open_aging(&f->site, false, 0);
     append(f, FLUSH_BLOCKS * 2 + 100);
     auto_buffer struct buffer arena = {0};
     uint64_t last[DEVICES + 1] = {0};
     for (unsigned turn = 0; turn < 60; turn++) {
         const struct scan **scans;
         size_t count;
-        assert_int_equal(store_reader_take(f->reader, STORE_LANE_BACKFILL, STREAM_RAW, 200, 1 << 20,
-                                           &arena, &scans, &count),
+        assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_BACKFILL, STREAM_RAW, 200,
+                                           1 << 20, &arena, &scans, &count),
                          0);
         last[scans[0]->device] = scans[count - 1]->seq;
-        assert_int_equal(fixture_settle(f->reader, scans, count, FATE_DELIVERED), 0);
+        assert_int_equal(fixture_settle(f->site.reader, scans, count, FATE_DELIVERED), 0);
     }
     for (unsigned d = 0; d < DEVICES; d++) {
-        assert_in_range(last[f->devices[d]], 1000, 8000); /* a block apart, not the whole backlog */
+        assert_in_range(last[f->site.devices[d]], 1000,
+                        8000); /* a block apart, not the whole backlog */
     }
 }
 
 static void test_all_is_there_after_a_start(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, 0, false);
+    site_open_aging(&f->site, false, 0);
     append(f, FLUSH_BLOCKS + 60); /* in the midst of a flush */
     for (unsigned i = 0; i < 3; i++) {
         uint64_t before = flushed(f, 0);
-        shut(f);
-        open_with(f, 0, false);
+        site_shut(&f->site);
+        site_open_aging(&f->site, false, 0);
         assert_int_equal(flushed(f, 0), before);
         append(f, FLUSH_BLOCKS / 2);
     }
     drain_all(f, false);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
 }
 
 static int count_scan(void *user, const struct scan *scan)
@@ -394,29 +364,29 @@ static int first_scan(void *user, const struct scan *scan)
 static void test_history_comes_from_blocks_and_log(void **state)
 {
     struct fixture *f = *state;
-    f->settings.keep_ms = 7ll * 86400000;
-    open_with(f, 0, false);
+    f->site.settings.keep_ms = 7ll * 86400000;
+    site_open_aging(&f->site, false, 0);
     append(f, FLUSH_BLOCKS * 2);
     uint64_t last[DEVICES + 1] = {0};
-    assert_int_equal(store_history(f->store, STREAM_RAW, 0, INT64_MIN, INT64_MAX, count_scan, last),
-                     0);
+    assert_int_equal(
+        store_history(f->site.store, STREAM_RAW, 0, INT64_MIN, INT64_MAX, count_scan, last), 0);
     for (unsigned d = 0; d < DEVICES; d++) {
-        assert_int_equal(last[f->devices[d]], f->seq[STREAM_RAW]);
+        assert_int_equal(last[f->site.devices[d]], f->seq[STREAM_RAW]);
     }
     struct scan scan = {0};
-    int64_t from_ms = start_ms + 12345000;
-    assert_int_equal(store_history(f->store, STREAM_RAW, f->devices[1], from_ms, from_ms + 5000,
-                                   first_scan, &scan),
+    int64_t from_ms = SITE_START_MS + 12345000;
+    assert_int_equal(store_history(f->site.store, STREAM_RAW, f->site.devices[1], from_ms,
+                                   from_ms + 5000, first_scan, &scan),
                      1);
     assert_int_equal(scan.time_ms, from_ms);
-    assert_int_equal(scan.device, f->devices[1]);
+    assert_int_equal(scan.device, f->site.devices[1]);
 }
 
 static void test_kept_blocks_leave_when_they_are_old_enough(void **state)
 {
     struct fixture *f = *state;
-    f->settings.keep_ms = 3600000;
-    open_with(f, 0, false);
+    f->site.settings.keep_ms = 3600000;
+    site_open_aging(&f->site, false, 0);
     append(f, FLUSH_BLOCKS + 200);
     drain_all(f, false);
     settle_down(f);
@@ -426,25 +396,25 @@ static void test_kept_blocks_leave_when_they_are_old_enough(void **state)
     settle_down(f);
     assert_int_equal(entries(f, KEY_LARGE), 0);
     assert_int_equal(entries(f, KEY_WAL), 0);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
 }
 
 static void test_what_is_too_old_expires_in_large_blocks(void **state)
 {
     struct fixture *f = *state;
-    open_with(f, 40000000, false);
+    site_open_aging(&f->site, false, 40000000);
     append(f, FLUSH_BLOCKS * 2);
     clock_advance_ms(50000000);
     for (unsigned i = 0; i < 8; i++) {
         settle_down(f);
     }
     struct ledger_device total;
-    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+    assert_int_equal(store_ledger_total(f->site.store, (int)f->site.uplink, &total), 0);
     assert_int_equal(total.fates[FATE_EXPIRED],
                      (f->seq[STREAM_RAW] * DEVICES + f->seq[STREAM_AGGREGATE]) * FIXTURE_POINTS);
     assert_int_equal(total.waiting, 0);
     assert_int_equal(entries(f, KEY_LARGE), 0);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
 }
 
 /* Puts something else in the place of a large block. */
@@ -453,7 +423,7 @@ static void damage(struct fixture *f, uint32_t device, size_t at)
     MDB_txn *txn = NULL;
     struct large large;
     MDB_val value;
-    assert_int_equal(env_write(f->store->env, &txn), 0);
+    assert_int_equal(env_write(f->site.store->env, &txn), 0);
     assert_int_equal(large_find(txn, STREAM_RAW, device, 2000, &large, &value), 0);
     auto_free uint8_t *copy = malloc(value.mv_size);
     memcpy(copy, value.mv_data, value.mv_size);
@@ -465,36 +435,36 @@ static void damage(struct fixture *f, uint32_t device, size_t at)
 
 static void lose_a_block(struct fixture *f, size_t at)
 {
-    open_with(f, 0, false);
+    site_open_aging(&f->site, false, 0);
     append(f, FLUSH_BLOCKS * 2);
-    damage(f, f->devices[1], at);
+    damage(f, f->site.devices[1], at);
     uint64_t blocks, bad;
-    assert_int_equal(store_verify(f->store, &blocks, &bad), 0);
+    assert_int_equal(store_verify(f->site.store, &blocks, &bad), 0);
     assert_int_equal(bad, 1);
     auto_buffer struct buffer arena = {0};
     size_t total = 0, count = 1;
     while (count > 0) {
         const struct scan **scans;
-        int rc = store_reader_take(f->reader, STORE_LANE_BACKFILL, STREAM_RAW, 700, 1 << 20, &arena,
-                                   &scans, &count);
+        int rc = store_reader_take(f->site.reader, STORE_LANE_BACKFILL, STREAM_RAW, 700, 1 << 20,
+                                   &arena, &scans, &count);
         if (rc == -EBADMSG) {
             continue;
         }
         assert_int_equal(rc, 0);
-        assert_int_equal(fixture_settle(f->reader, scans, count, FATE_DELIVERED), 0);
+        assert_int_equal(fixture_settle(f->site.reader, scans, count, FATE_DELIVERED), 0);
         total += count;
         drain_stream(f, STREAM_AGGREGATE); /* it lies in the same blocks of the log, in memory */
-        assert_int_equal(store_commit(f->store), 0);
+        assert_int_equal(store_commit(f->site.store), 0);
     }
     assert_in_range(total, f->seq[STREAM_RAW] * DEVICES - 4000, f->seq[STREAM_RAW] * DEVICES - 100);
     settle_down(f);
     struct ledger_device sum;
-    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &sum), 0);
+    assert_int_equal(store_ledger_total(f->site.store, (int)f->site.uplink, &sum), 0);
     assert_int_equal(sum.waiting, 0);
     assert_int_equal(sum.fates[FATE_THINNED],
                      (f->seq[STREAM_RAW] * DEVICES - total) * FIXTURE_POINTS);
     assert_int_equal(entries(f, KEY_LARGE), 0);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
 }
 
 static void test_a_block_with_a_damaged_body_is_counted_and_blocks_nothing(void **state)

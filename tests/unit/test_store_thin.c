@@ -1,14 +1,12 @@
 /* Full with large blocks: thinned, dropped or paused, drained, and full again, twenty times each;
  * what was thinned is in the statistics and nowhere else. */
 #include "gateway/store/store_clock.h"
-#include "store_drain.h"
+#include "store_site.h"
 
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
-
-static const int64_t start_ms = 1769855400000;
 
 /* One thread writes and reads here, so the slow thread sanitizer has little to see in it. */
 #ifdef __SANITIZE_THREAD__
@@ -19,12 +17,7 @@ enum { ROUNDS = 20 };
 enum { DEVICES = 3, COMMITS = 160, SCANS = 200, COUNT_RESULT = 4 };
 
 struct fixture {
-    char *dir;
-    struct store_settings settings;
-    struct store *store;
-    unsigned uplink;
-    struct store_reader *reader;
-    uint32_t devices[DEVICES];
+    struct site site;
     uint64_t seq, appended, refused;
     uint64_t raw, summarised, statistics; /* scans delivered; raw scans in statistics; readings */
     uint64_t last_raw[DEVICES + 1];
@@ -34,10 +27,9 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    clock_hold(start_ms, 1000000000);
-    f->dir = fixture_dir();
-    f->settings = fixture_settings;
-    f->settings.max_size_bytes = 1 << 20;
+    site_begin(&f->site, DEVICES);
+    f->site.streams |= 1u << STREAM_AGGREGATE;
+    f->site.settings.max_size_bytes = 1 << 20;
     *state = f;
     return 0;
 }
@@ -45,27 +37,15 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    store_reader_destroy(f->reader);
-    store_close(f->store);
-    fixture_remove(f->dir);
-    clock_release();
+    site_end(&f->site);
     free(f);
     return 0;
 }
 
 static void open_with(struct fixture *f, int when_full)
 {
-    f->settings.when_full = when_full;
-    f->store = fixture_open(f->dir, &f->settings);
-    assert_int_equal(store_add_uplink(f->store, "cloud", 1u << STREAM_RAW | 1u << STREAM_AGGREGATE,
-                                      0, &f->uplink),
-                     0);
-    for (unsigned d = 0; d < DEVICES; d++) {
-        char name[8];
-        snprintf(name, sizeof(name), "t%u", d);
-        f->devices[d] = fixture_device(f->store, name, FIXTURE_POINTS);
-    }
-    assert_int_equal(store_reader_create(f->store, f->uplink, false, &f->reader), 0);
+    f->site.settings.when_full = when_full;
+    site_open(&f->site, false);
 }
 
 static uint64_t noise(uint64_t seq, uint32_t device, unsigned p)
@@ -82,14 +62,14 @@ static void append_one(struct fixture *f, uint32_t device)
     for (unsigned p = 0; p < FIXTURE_POINTS; p++) {
         scan->readings[p].integer = (int64_t)noise(f->seq, device, p);
     }
-    store_count(f->store, device, LEDGER_READ, FIXTURE_POINTS);
-    int rc = store_append(f->store, scan);
+    store_count(f->site.store, device, LEDGER_READ, FIXTURE_POINTS);
+    int rc = store_append(f->site.store, scan);
     if (rc == 0) {
         f->appended++;
     } else {
         assert_int_equal(rc, -ENOSPC);
         f->refused++;
-        store_count(f->store, device, LEDGER_DROPPED_DISK, FIXTURE_POINTS);
+        store_count(f->site.store, device, LEDGER_DROPPED_DISK, FIXTURE_POINTS);
     }
 }
 
@@ -99,11 +79,11 @@ static void fill_by(struct fixture *f, unsigned commits, unsigned scans)
         for (unsigned i = 0; i < scans; i++) {
             f->seq++;
             for (unsigned d = 0; d < DEVICES; d++) {
-                append_one(f, f->devices[d]);
+                append_one(f, f->site.devices[d]);
             }
             clock_advance_ms(1000);
         }
-        int rc = store_commit(f->store);
+        int rc = store_commit(f->site.store);
         assert_true(rc == 0 || rc == -ENOSPC);
     }
 }
@@ -125,7 +105,7 @@ static void take_raw(struct fixture *f, const struct scan *scan)
 
 static void take_statistics(struct fixture *f, const struct scan *scan)
 {
-    const struct store_names *names = store_names(f->store, scan->device);
+    const struct store_names *names = store_names(f->site.store, scan->device);
     assert_true(scan->window_s >= 600);
     assert_true(scan->time_ms >= f->earliest_ms);
     assert_int_equal(scan->time_ms % (scan->window_s * 1000ll), 0);
@@ -150,8 +130,8 @@ static void drain_stream(struct fixture *f, enum stream stream)
     const struct scan **scans;
     size_t count;
     do {
-        assert_int_equal(store_reader_take(f->reader, STORE_LANE_BACKFILL, stream, 500, 1 << 20,
-                                           &arena, &scans, &count),
+        assert_int_equal(store_reader_take(f->site.reader, STORE_LANE_BACKFILL, stream, 500,
+                                           1 << 20, &arena, &scans, &count),
                          0);
         for (size_t i = 0; i < count; i++) {
             if (stream == STREAM_RAW) {
@@ -161,7 +141,7 @@ static void drain_stream(struct fixture *f, enum stream stream)
             }
         }
         if (count > 0) {
-            assert_int_equal(fixture_settle(f->reader, scans, count, FATE_DELIVERED), 0);
+            assert_int_equal(fixture_settle(f->site.reader, scans, count, FATE_DELIVERED), 0);
         }
     } while (count > 0);
 }
@@ -171,14 +151,14 @@ static void drain(struct fixture *f)
     for (unsigned turn = 0; turn < 30; turn++) {
         drain_stream(f, STREAM_RAW);
         drain_stream(f, STREAM_AGGREGATE);
-        int rc = store_commit(f->store);
+        int rc = store_commit(f->site.store);
         assert_true(rc == 0 || rc == -ENOSPC);
     }
     /* What has left can be used again by the commit after that. */
     for (unsigned i = 0; i < 4; i++) {
         clock_advance_ms(2000);
-        store_count(f->store, f->devices[0], LEDGER_DERIVED, 0);
-        assert_int_equal(store_commit(f->store), 0);
+        store_count(f->site.store, f->site.devices[0], LEDGER_DERIVED, 0);
+        assert_int_equal(store_commit(f->site.store), 0);
     }
 }
 
@@ -186,7 +166,7 @@ static off_t file_size(const struct fixture *f)
 {
     char path[256];
     struct stat st;
-    snprintf(path, sizeof(path), "%s/store/data.mdb", f->dir);
+    snprintf(path, sizeof(path), "%s/store/data.mdb", f->site.dir);
     assert_int_equal(stat(path, &st), 0);
     return st.st_size;
 }
@@ -202,22 +182,23 @@ static void round_and_round(struct fixture *f, int when_full)
         appended = f->appended;
         drain(f);
         assert_true(f->raw > raw + 1000);
-        fixture_adds_up(f->store, (int)f->uplink);
+        fixture_adds_up(f->site.store, (int)f->site.uplink);
         struct ledger_device total;
-        assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+        assert_int_equal(store_ledger_total(f->site.store, (int)f->site.uplink, &total), 0);
         assert_int_equal(total.waiting, 0);
         assert_int_equal(total.counts[LEDGER_STORED], f->appended * FIXTURE_POINTS);
         assert_int_equal(total.counts[LEDGER_DROPPED_DISK], f->refused * FIXTURE_POINTS);
         assert_int_equal(total.fates[FATE_DELIVERED], f->raw * FIXTURE_POINTS + f->statistics);
         assert_int_equal(total.offered, total.counts[LEDGER_STORED] + total.counts[LEDGER_DERIVED]);
     }
-    assert_in_range(file_size(f), 0, f->settings.max_size_bytes + f->settings.max_size_bytes / 4);
+    assert_in_range(file_size(f), 0,
+                    f->site.settings.max_size_bytes + f->site.settings.max_size_bytes / 4);
 }
 
 static uint64_t fate(struct fixture *f, enum ledger_fate which)
 {
     struct ledger_device total;
-    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+    assert_int_equal(store_ledger_total(f->site.store, (int)f->site.uplink, &total), 0);
     return total.fates[which];
 }
 
@@ -256,12 +237,12 @@ static void test_large_commits_are_thinned_too(void **state)
 {
     struct fixture *f = *state;
     enum { LARGE = 1000 };
-    f->settings.max_size_bytes = 512 * 1024;
+    f->site.settings.max_size_bytes = 512 * 1024;
     open_with(f, STORE_FULL_THIN);
     for (unsigned round = 0; round < ROUNDS / 2; round++) {
         fill_by(f, 12, LARGE);
         drain(f);
-        fixture_adds_up(f->store, (int)f->uplink);
+        fixture_adds_up(f->site.store, (int)f->site.uplink);
     }
     assert_int_equal(f->raw + f->summarised, f->appended);
     assert_int_equal(fate(f, FATE_THINNED), f->summarised * FIXTURE_POINTS);
@@ -272,7 +253,7 @@ static void mind(struct fixture *f, bool vouched)
     struct anchors_look look = {
         .vouched = vouched, .offset_ms = clock_offset_ms(), .boot_ms = clock_boot_ms()};
     int64_t moved_ms;
-    assert_int_equal(store_clock_mind(f->store, &look, 86400000, &moved_ms), 0);
+    assert_int_equal(store_clock_mind(f->site.store, &look, 86400000, &moved_ms), 0);
 }
 
 /* Scans of a boot whose clock was wrong get their times when it is set; the statistics that they
@@ -281,18 +262,18 @@ static void test_statistics_have_the_times_that_were_decided(void **state)
 {
     struct fixture *f = *state;
     enum { LARGE = 1000, EARLY = 3, LATE = 24, WRONG_MS = 1000000 };
-    f->settings.max_size_bytes = 512 * 1024;
+    f->site.settings.max_size_bytes = 512 * 1024;
     clock_hold(WRONG_MS, 1000000000);
     open_with(f, STORE_FULL_THIN);
     mind(f, false);
     fill_by(f, EARLY, LARGE);
     int64_t boot_ms = clock_boot_ms();
-    clock_hold(start_ms, boot_ms * 1000000);
+    clock_hold(SITE_START_MS, boot_ms * 1000000);
     mind(f, true);
-    f->earliest_ms = start_ms - (int64_t)EARLY * LARGE * 1000 - 86400000;
+    f->earliest_ms = SITE_START_MS - (int64_t)EARLY * LARGE * 1000 - 86400000;
     fill_by(f, LATE, LARGE);
     drain(f);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
     assert_true(f->summarised > (uint64_t)EARLY * LARGE * DEVICES); /* theirs, too */
     assert_int_equal(f->raw + f->summarised, f->appended);
 }
@@ -305,7 +286,7 @@ struct shared {
 static void live_until_killed(struct fixture *f, struct shared *shared)
 {
     open_with(f, STORE_FULL_THIN);
-    f->seq = store_last_seq(f->store, STREAM_RAW, f->devices[0]);
+    f->seq = store_last_seq(f->site.store, STREAM_RAW, f->site.devices[0]);
     for (;;) {
         fill_by(f, 1, 120);
         shared->scans = f->seq;
@@ -318,18 +299,18 @@ static void check_life(struct fixture *f, const struct shared *shared, bool deli
 {
     uint64_t blocks, bad;
     open_with(f, STORE_FULL_THIN);
-    assert_null(store_quarantined(f->store));
-    assert_int_equal(store_verify(f->store, &blocks, &bad), 0);
+    assert_null(store_quarantined(f->site.store));
+    assert_int_equal(store_verify(f->site.store, &blocks, &bad), 0);
     assert_int_equal(bad, 0);
-    fixture_adds_up(f->store, (int)f->uplink);
+    fixture_adds_up(f->site.store, (int)f->site.uplink);
     f->appended = 0;
     for (unsigned d = 0; d < DEVICES; d++) {
-        uint64_t last = store_last_seq(f->store, STREAM_RAW, f->devices[d]);
+        uint64_t last = store_last_seq(f->site.store, STREAM_RAW, f->site.devices[d]);
         assert_true(last >= shared->scans);
         f->appended += last; /* from 1, without a gap */
     }
     struct ledger_device total;
-    assert_int_equal(store_ledger_total(f->store, (int)f->uplink, &total), 0);
+    assert_int_equal(store_ledger_total(f->site.store, (int)f->site.uplink, &total), 0);
     assert_int_equal(total.counts[LEDGER_STORED], f->appended * FIXTURE_POINTS);
     if (deliver) {
         drain(f);
@@ -337,10 +318,10 @@ static void check_life(struct fixture *f, const struct shared *shared, bool deli
         assert_int_equal(fate(f, FATE_THINNED), f->summarised * FIXTURE_POINTS);
         assert_int_equal(fate(f, FATE_DELIVERED), f->raw * FIXTURE_POINTS + f->statistics);
     }
-    store_reader_destroy(f->reader);
-    store_close(f->store);
-    f->reader = NULL;
-    f->store = NULL;
+    store_reader_destroy(f->site.reader);
+    store_close(f->site.store);
+    f->site.reader = NULL;
+    f->site.store = NULL;
 }
 
 /* kill -9 while blocks are appended, flushed and thinned: each acknowledged scan is delivered or in
@@ -353,10 +334,10 @@ static void test_kills_among_flush_and_thinning(void **state)
     struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(shared != MAP_FAILED);
-    f->settings.max_size_bytes = 512 * 1024;
+    f->site.settings.max_size_bytes = 512 * 1024;
     for (unsigned i = 0; i < kills; i++) {
         uint64_t until = shared->commits + 5 + i * 7919 % 70;
-        clock_hold(start_ms + (int64_t)i * 86400000, 1000000000);
+        clock_hold(SITE_START_MS + (int64_t)i * 86400000, 1000000000);
         pid_t pid = fork();
         if (pid == 0) {
             live_until_killed(f, shared);
