@@ -30,8 +30,8 @@ enum {
     WORKERS_MAX = 16,
     SEQS = 6000,
     ROUNDS_FULL = 12, /* commits in a phase of the load */
-    ROUNDS_MOVES = 14,
-    ROUNDS_LIGHT = 30,
+    ROUNDS_MOVES = 12,
+    ROUNDS_LIGHT = 24,
     CONTROL_STRIDE = 3,      /* of the planted bugs every third event is enough */
     CONTROL_BAD_ENOUGH = 25, /* images, for each worker */
     KEPT_BAD_MAX = 5,

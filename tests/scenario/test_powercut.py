@@ -3,7 +3,7 @@
 WINDROW_POWERCUT_IMAGES sets how many distinct images at least (50000; the six lives of a store that
 are cut give about 70,000); `powercut_cuts --hours H` runs on. WINDROW_EXT4_IMAGES does the same for
 whole disks with ext4 (300), where FUSE and loop devices may be mounted. WINDROW_SALVAGE_ONE_IN: of
-the images of a store that is being salvaged one in so many is judged (4).
+the images of a store that is being salvaged one in so many is judged (12).
 """
 import json
 import os
@@ -15,7 +15,7 @@ import process
 
 EXT4_IMAGES = int(os.environ.get("WINDROW_EXT4_IMAGES", "300"))
 IMAGES = int(os.environ.get("WINDROW_POWERCUT_IMAGES", "50000"))
-SALVAGE_ONE_IN = int(os.environ.get("WINDROW_SALVAGE_ONE_IN", "4"))
+SALVAGE_ONE_IN = int(os.environ.get("WINDROW_SALVAGE_ONE_IN", "12"))
 LIMIT_S = 2200
 SKIPPED = 77
 BUGS = ("nosync", "nometasync", "acknowledge_before_commit")
