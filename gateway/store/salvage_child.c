@@ -213,12 +213,32 @@ static bool touch(void *user, const struct wreck_entry *entry)
     return true;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* Whether the tree has given that number: then what is left over of it is older. Those of the tree
+ * come first, ascending. */
+static bool is_older(struct buffer *sent, const struct wreck_entry *entry)
+{
+    size_t count = sent->len / sizeof(uint64_t);
+    if (!wreck_is_orphan(entry)) {
+        buffer_add(sent, &entry->number, sizeof(entry->number));
+        return false;
+    }
+    return count > 0 &&
+           bsearch(&entry->number, sent->data, count, sizeof(uint64_t), by_number) != NULL;
+}
+
 /* Complete are those of a sound tree, if they are as many as its state has counted. */
 static int tell_records(struct rescue *r)
 {
     const struct state_note *note = state_note(&r->state, RECORD_COUNT_NOTE);
     uint64_t good = 0, expected = note == NULL ? 0 : (uint64_t)note->value;
     bool bad = false, send = !r->order->look_only && !r->order->records_done;
+    auto_buffer struct buffer sent = {0};
     for (size_t i = 0; send && i < wreck_count(r->wreck); i++) {
         const struct wreck_entry *entry = wreck_at(r->wreck, i);
         if (wreck_kind(entry) != WRECK_RECORD) {
@@ -229,6 +249,9 @@ static int tell_records(struct rescue *r)
             return rc;
         }
         if (rc == 0 && r->value.len <= STORE_RECORD_MAX) {
+            if (is_older(&sent, entry)) {
+                continue;
+            }
             send_frame(r, FRAME_RECORD, &entry->number, sizeof(entry->number), r->value.data,
                        r->value.len);
             good++;
