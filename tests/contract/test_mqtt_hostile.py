@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from certificates import Authority
 from hostile_broker import HostileBroker, packet
 from hostile_http import memory_kib
 from process import wait_for
@@ -69,6 +70,31 @@ def test_packets_that_nobody_asked_for(tmp_path, greeting):
     wait_for(lambda: gateway.uplink_state("mq")["failures"] + gateway.uplink_state("mq")
              ["delivered"] > 0, 30, lambda: gateway.uplink_state("mq"))
     assert memory_kib(gateway.process.popen.pid) - before < 16 * 1024
+    broker.greeting = None
+    gateway.stop_polling()
+    ledger = gateway.drain(60)
+    assert ledger["delivered"] == ledger["read"] and ledger["dead"] == 0
+    broker.close()
+
+
+def test_a_message_without_end(tmp_path):
+    """200 MB that a broker announces, although it was told to send 64 KiB at most."""
+    authority = Authority(tmp_path / "ca")
+
+    def flood(connection):
+        connection.sendall(b"\x30\x80\x80\x80\x64\x00\x01x\x00")
+        for _ in range(3200):
+            connection.sendall(b"y" * 65536)
+
+    broker = HostileBroker("good", flood, authority)
+    gateway = site(tmp_path, broker, ca_file=authority.cert).start()
+    memory = [memory_kib(gateway.process.popen.pid)]
+
+    def told():
+        memory.append(memory_kib(gateway.process.popen.pid))
+        return "larger than we take" in (gateway.uplink_state("mq")["last_error"] or "")
+    wait_for(told, 30, lambda: gateway.uplink_state("mq"))
+    assert max(memory) - memory[0] < 24 * 1024, memory
     broker.greeting = None
     gateway.stop_polling()
     ledger = gateway.drain(60)

@@ -1,6 +1,7 @@
 """A broker of MQTT 3.1.1 or 5 that is none: it takes messages and acknowledges as its mode says."""
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 
@@ -35,14 +36,19 @@ def packet(kind, body):
 
 
 class HostileBroker:
-    """messages: (topic, payload) of all that came; sent: acknowledgements."""
+    """messages: (topic, payload) of all that came; sent: acknowledgements. greeting: what follows
+    the answer to CONNECT, bytes or a function of the connection."""
 
-    def __init__(self, mode, greeting=None):
+    def __init__(self, mode, greeting=None, authority=None):
+        self.context = None
+        if authority:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(*authority.issue("broker"))
         self.mode, self.greeting, self.messages, self.sent = mode, greeting, [], 0
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.url, self.authority = f"mqtt://127.0.0.1:{self.port}", None
+        self.url = f"mqtt{'s' if authority else ''}://127.0.0.1:{self.port}"
         threading.Thread(target=self.accept, daemon=True).start()
 
     def close(self):
@@ -58,6 +64,8 @@ class HostileBroker:
     def one(self, connection):
         with contextlib.suppress(OSError, IndexError), connection:
             connection.settimeout(20)
+            if self.context:
+                connection = self.context.wrap_socket(connection, server_side=True)
             while True:
                 self.answer(connection, *self.read(connection))
 
@@ -76,7 +84,9 @@ class HostileBroker:
         if kind == CONNECT:
             self.five = body[6] == 5
             connection.sendall(packet(2, b"\0\0\0" if self.five else b"\0\0"))
-            if self.greeting is not None:
+            if callable(self.greeting):
+                self.greeting(connection)
+            elif self.greeting is not None:
                 connection.sendall(self.greeting)
         elif kind == PUBLISH and head & 6:
             size = struct.unpack(">H", body[:2])[0]

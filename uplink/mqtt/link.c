@@ -37,8 +37,12 @@ struct mqtt_link {
     char *status_topic, *gateway_json;
     int reason;
     bool contested;
+    size_t packet_bytes; /* read over TLS since the last packet was whole */
     char why[MQTT_WORDS];
 };
+
+/* Bytes of TLS around those of MQTT_INCOMING_MAX, and what is read ahead. */
+enum { READ_AHEAD = 64 * 1024 };
 
 static void release_dial(void *arg)
 {
@@ -100,12 +104,21 @@ const char *mqtt_reason_words(int reason)
     }
 }
 
+/* The broker was told how large a packet may be, but the library would fill 256 MB: beyond the
+ * bound its connection ends for it, within whatever it reads. Without TLS (this machine only) there
+ * is no place to do so. */
+static bool is_too_large(const struct mqtt_link *link)
+{
+    return link->packet_bytes > MQTT_INCOMING_MAX + READ_AHEAD;
+}
+
 static void down(struct mqtt_link *link, int reason, const char *words)
 {
     if (link->state == MQTT_DOWN) {
         return;
     }
-    bool brief = link->state == MQTT_UP && reason == 0 &&
+    words = is_too_large(link) ? "the broker sends a message that is larger than we take" : words;
+    bool brief = !is_too_large(link) && link->state == MQTT_UP && reason == 0 &&
                  clock_mono_ms() - link->up_since_ms < SHORT_LIFE_MS;
     link->state = MQTT_DOWN;
     link->reason = reason;
@@ -196,10 +209,35 @@ static void on_message(struct mosquitto *handle, void *user, const struct mosqui
     link->events->received(link->user, m->topic, m->payload, (size_t)m->payloadlen, m->retain);
 }
 
-/* The log callback gets the link from then on, whose first user was the dial. */
+static long on_read(BIO *bio, int what, const char *to, size_t size, int number, long more,
+                    int result, size_t *count)
+{
+    (void)to, (void)size, (void)number, (void)more;
+    struct mqtt_link *link = (struct mqtt_link *)BIO_get_callback_arg(bio);
+    if (what == (BIO_CB_READ | BIO_CB_RETURN) && result > 0 && count != NULL) {
+        link->packet_bytes += *count;
+    }
+    return what == BIO_CB_READ && is_too_large(link) ? 0 : result;
+}
+
+static void watch_size(struct mqtt_link *link)
+{
+    SSL *ssl = mosquitto_ssl_get(link->handle);
+    BIO *bio = ssl != NULL ? SSL_get_rbio(ssl) : NULL;
+    if (bio != NULL) {
+        BIO_set_callback_arg(bio, (char *)link);
+        BIO_set_callback_ex(bio, on_read);
+    }
+}
+
+/* The log callback gets the link from then on, whose first user was the dial. Of each packet that
+ * has come the library says "Client ID received PUBACK (...)". */
 static void on_log_up(struct mosquitto *handle, void *user, int level, const char *text)
 {
     struct mqtt_link *link = user;
+    if (level == MOSQ_LOG_DEBUG && strstr(text, " received ") != NULL) {
+        link->packet_bytes = 0;
+    }
     on_log(handle, link->dial, level, text);
 }
 
@@ -388,6 +426,7 @@ static void dialled(struct mqtt_link *link)
         mosquitto_subscribe_v5_callback_set(d->handle, on_subscribe);
         mosquitto_message_v5_callback_set(d->handle, on_message);
         link->state = MQTT_GREETING;
+        watch_size(link);
         return;
     }
     char words[MQTT_WORDS];
