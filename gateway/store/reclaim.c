@@ -214,32 +214,24 @@ static bool passed_run(struct store *store, unsigned uplinks, const struct memo_
     return !kept;
 }
 
-/* The block as it is remembered; -ENOENT: it is not, or the log has it otherwise. */
-static int recall(struct store *store, MDB_txn *txn, uint64_t number,
-                  const struct memo_block **ret_memo)
+/* The block as it is remembered; NULL: it is not, or the log has it otherwise. */
+static const struct memo_block *recall(struct store *store, MDB_txn *txn, uint64_t number)
 {
     const struct memo_block *memo = memo_find(&store->memo, number);
     uint64_t found;
     MDB_val value;
-    int rc = memo == NULL || number > store->newest
-                 ? -ENOENT
-                 : env_seek(txn, KEY_WAL, number, &found, &value);
-    if (rc == 0 && (found != number || value.mv_size != memo->len)) {
-        rc = -ENOENT;
-    }
-    if (rc == 0) {
-        *ret_memo = memo;
-    }
-    return rc;
+    bool same = memo != NULL && number <= store->newest &&
+                env_seek(txn, KEY_WAL, number, &found, &value) == 0 && found == number &&
+                value.mv_size == memo->len;
+    return same ? memo : NULL;
 }
 
 /* Lets a block go without reading it. -ENOENT: it is not remembered, or its rows have to tell. */
 static int drop_remembered(struct store *store, MDB_txn *txn, uint64_t number)
 {
-    const struct memo_block *memo = NULL;
-    int rc = recall(store, txn, number, &memo);
-    if (rc < 0) {
-        return rc;
+    const struct memo_block *memo = recall(store, txn, number);
+    if (memo == NULL) {
+        return -ENOENT;
     }
     struct opened block = {.number = number, .len = memo->len, .header = memo->header};
     store_clock_header(&store->anchors, number, &block.header);
