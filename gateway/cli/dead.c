@@ -69,7 +69,8 @@ static struct reason *reason_of(struct listing *l, const struct store_letter *le
     }
     if (i == l->reason_count) {
         l->reason_count++;
-        l->reasons[i] = (struct reason){.first_ms = letter->scan->time_ms};
+        l->reasons[i] = (struct reason){.first_ms = letter->scan->time_ms,
+                                        .last_ms = letter->scan->time_ms};
         snprintf(l->reasons[i].uplink, sizeof l->reasons[i].uplink, "%s", letter->uplink);
         snprintf(l->reasons[i].why, WHY_MAX, "%s", letter->why);
     }
@@ -139,7 +140,10 @@ static int on_letter(void *user, const struct store_letter *letter)
     l->readings += letter->refused_count;
     reason->scans++;
     reason->readings += letter->refused_count;
-    reason->last_ms = letter->scan->time_ms;
+    /* Letters out of a salvaged store come in the order of its blocks. */
+    int64_t time_ms = letter->scan->time_ms;
+    reason->first_ms = time_ms < reason->first_ms ? time_ms : reason->first_ms;
+    reason->last_ms = time_ms > reason->last_ms ? time_ms : reason->last_ms;
     if (l->letters != NULL) {
         json_array_append_new(l->letters, letter_json(l->store, letter));
     } else {
