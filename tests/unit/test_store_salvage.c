@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-enum { DEVICES = 3, SEQS = 600, SEQS_MAX = 4000, STEPS_MAX = 4000 };
+enum { DEVICES = 3, SEQS = 600, SEQS_MAX = 4000, STEPS_MAX = 60000 };
 static const int64_t base_ms = 1767225600000; /* 2026-01-01 */
 static const char folder[] = "store.damaged-2026-01-02T030405Z";
 

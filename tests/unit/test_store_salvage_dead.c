@@ -10,7 +10,7 @@
 #include <fcntl.h>
 #include <time.h>
 
-enum { DEVICES = 2, SCANS = 60, STEPS_MAX = 4000, RECORDS = 9, REFUSED = 3 };
+enum { DEVICES = 2, SCANS = 60, STEPS_MAX = 60000, RECORDS = 9, REFUSED = 3 };
 static const char folder[] = "store.damaged-2026-01-02T030405Z";
 static const uint16_t refused[REFUSED] = {0, 3, 7};
 
