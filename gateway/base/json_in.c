@@ -424,11 +424,34 @@ static bool make_whole(struct decimal d, int64_t *ret_value)
     return d.exponent == 0 || d.mantissa == 0;
 }
 
+/* A whole number of few digits, as nearly all are; false: something else, and nothing is taken. */
+static bool take_short(struct json_in *p, int64_t *ret_value)
+{
+    skip_space(p);
+    const char *at = p->at;
+    bool negative = at < p->end && *at == '-';
+    const char *digits = at += negative;
+    int64_t value = 0;
+    for (; at < p->end && *at >= '0' && *at <= '9' && at - digits < 17; at++) {
+        value = value * 10 + (*at - '0');
+    }
+    bool plain = at < p->end && (*at == ',' || *at == ']' || *at == '}');
+    if (p->why != NULL || !plain || at == digits || (*digits == '0' && at - digits > 1)) {
+        return false;
+    }
+    p->at = at;
+    *ret_value = negative ? -value : value;
+    return true;
+}
+
 bool json_in_integer(struct json_in *p, int64_t *ret_value)
 {
     struct decimal d;
     double real;
     bool exact;
+    if (take_short(p, ret_value)) {
+        return true;
+    }
     if (!json_in_number(p, &d, &real, &exact)) {
         return false;
     }
@@ -462,6 +485,7 @@ bool json_in_skip(struct json_in *p)
     struct json_in_text text;
     struct decimal d;
     double real;
+    int64_t whole;
     bool flag;
     switch (json_in_peek(p)) {
     case JSON_IN_OBJECT:
@@ -481,7 +505,7 @@ bool json_in_skip(struct json_in *p)
     case JSON_IN_STRING:
         return scan_string(p, &text, &flag);
     case JSON_IN_NUMBER:
-        return json_in_number(p, &d, &real, &flag);
+        return take_short(p, &whole) || json_in_number(p, &d, &real, &flag);
     case JSON_IN_NULL:
         return json_in_null(p);
     case JSON_IN_NONE:

@@ -183,6 +183,45 @@ static void test_numbers(void **state)
     }
 }
 
+static bool integer_of(const char *text, int64_t *ret_value)
+{
+    struct json_in_arena arena = {NULL};
+    struct json_in p;
+    json_in_init(&p, text, strlen(text), &arena);
+    bool fine = json_in_enter(&p, JSON_IN_ARRAY) && json_in_element(&p) &&
+                json_in_integer(&p, ret_value) && !json_in_element(&p) && json_in_end(&p);
+    json_in_arena_finish(&arena);
+    return fine;
+}
+
+static void test_whole_numbers(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"[-]",  "[00]", "[01]",  "[-00]", "[--1]",
+                                        "[1.]", "[+1]", "[1.5]", "[1a]",  "[0x1]"};
+    uint64_t rng = 88172645463325252u;
+    int64_t value;
+    for (int i = 0; i < 100000; i++) {
+        rng ^= rng << 13;
+        rng ^= rng >> 7;
+        rng ^= rng << 17;
+        int64_t expected = (int64_t)rng >> (4 + rng % 60); /* all but those beyond 18 digits */
+        char text[60];
+        static const char *const forms[] = {"[%lld]", "[ %lld ]", "[%lld.0]", "[%llde0]"};
+        snprintf(text, sizeof text, forms[i % 4], (long long)expected);
+        if (llabs(expected) < 10000000000000000) {
+            assert_true(integer_of(text, &value));
+            assert_int_equal(value, expected);
+        }
+        assert_true(accepts(text, strlen(text)));
+    }
+    assert_true(integer_of("[-0]", &value) && value == 0);
+    assert_true(integer_of("[1e3]", &value) && value == 1000);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_false(integer_of(wrong[i], &value));
+    }
+}
+
 static void test_escapes(void **state)
 {
     (void)state;
@@ -202,7 +241,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sound),   cmocka_unit_test(test_broken),
         cmocka_unit_test(test_depth),   cmocka_unit_test(test_like_jansson),
-        cmocka_unit_test(test_numbers), cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_numbers), cmocka_unit_test(test_whole_numbers),
+        cmocka_unit_test(test_escapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
