@@ -178,12 +178,31 @@ static const char *absolute(struct source *source, const char *path)
     return files_path(&source->arena, here, strcmp(path, ".") == 0 ? "" : path);
 }
 
+/* A file that is being written may be empty for a moment: nobody means to drop all devices so. */
+static int expect_something(const struct source *source, const char *path,
+                            struct config_errors *errors)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < source->texts.count; i++) {
+        bytes += ((const struct config_text *)source->texts.items[i])->len;
+    }
+    if (bytes > 0) {
+        return 0;
+    }
+    struct config_spot spot = {.file = path};
+    config_report(errors, &spot, NULL, "is empty; is it being written?");
+    return -EINVAL;
+}
+
 int config_load(const char *path, struct config_errors *errors, const struct config **ret_config)
 {
     struct source source = {0};
     int error = add_file(&source, path, errors);
     if (error == 0) {
         error = add_folder(&source, errors);
+    }
+    if (error == 0) {
+        error = expect_something(&source, path, errors);
     }
     if (source.texts.count > 0) {
         struct config_text *texts = arena_take(&source.arena, source.texts.count * sizeof *texts);

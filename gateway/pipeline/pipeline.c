@@ -334,10 +334,16 @@ void pipeline_turn(struct pipeline *p)
 {
     pipeline_watch_clock(p);
     drain(p);
-    if (clock_mono_ms() >= p->commit_due_ms) {
+    int64_t mono_ms = clock_mono_ms();
+    bool commit = mono_ms >= p->commit_due_ms;
+    /* Commits that somebody asks for put off the next one, but not this. */
+    if (commit || mono_ms >= p->chores_due_ms) {
+        p->chores_due_ms = mono_ms + store_commit_interval_ms(p->store);
         pipeline_snapshot(p);
         presence_look(p);
         pipeline_salvage_step(p);
+    }
+    if (commit) {
         pipeline_commit(p);
     }
     atomic_fetch_add_explicit(&p->turns, 1, memory_order_relaxed);

@@ -56,7 +56,7 @@ struct pipeline {
     struct scan *scratch;  /* SCAN_READINGS_MAX readings */
     struct pending_push pushes[QUEUE_PUSHES_MAX];
     size_t push_count;
-    int64_t commit_due_ms, hold_moved_ms, refused_said_ms; /* monotonic */
+    int64_t commit_due_ms, chores_due_ms, hold_moved_ms, refused_said_ms; /* monotonic */
     struct pipeline_clock clock;
     bool windows_moved; /* closed_until is to be noted */
     pthread_t thread;

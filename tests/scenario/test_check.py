@@ -123,6 +123,14 @@ def test_missing_file(tmp_path):
     assert result.stdout.endswith("none.ini: cannot be read: No such file or directory\n")
 
 
+def test_empty_file(tmp_path):
+    path = tmp_path / "windrow.ini"
+    path.write_text("")
+    result = windrow("check", str(path))
+    assert result.returncode == 2
+    assert "windrow.ini: is empty; is it being written?\n" in result.stdout
+
+
 def test_shipped_files_are_good():
     example = os.path.join(ROOT, "config", "windrow.ini.example")
     assert windrow("check", example).returncode == 0

@@ -41,6 +41,16 @@ def test_broken_configuration_keeps_the_old(site, broken):
     assert status != 0 and "windrow.ini" in output + errors
 
 
+def test_an_empty_file_drops_no_devices(site):
+    """An editor that writes in place has the file empty for a moment."""
+    _, _, gateway = site
+    gateway.write("")
+    gateway.process.signal(signal.SIGHUP)
+    gateway.process.wait_log(r"windrow\.ini: is empty")
+    assert names(gateway) == {"t01", "t02"}
+    assert_goes_on(gateway)
+
+
 def test_add_and_remove_a_device(site):
     simulator, sink, gateway = site
     polls = gateway.device("t01")["polls"]

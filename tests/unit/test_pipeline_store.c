@@ -257,9 +257,9 @@ static int look_for_events(void *user)
 static void expect_event(struct site *site, uint64_t seq, const char *begin)
 {
     struct events events = {.site = site};
-    /* Less often than it commits by itself: a durable call commits, too, and puts that off. */
-    for (int i = 0; i < WAIT_MS / 100 && events.seq < seq; i++) {
-        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    /* Also more often than it commits by itself: that puts off commits, not the look at devices. */
+    for (int i = 0; i < WAIT_MS / 10 && events.seq < seq; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
         assert_int_equal(pipeline_call_durable(site->pipeline, look_for_events, &events), 0);
     }
     assert_int_equal(events.seq, seq);
