@@ -5,7 +5,7 @@
 #include "gateway/store/store.h"
 #include "gateway/store/store_clock.h"
 
-/* Since when it is lost, in UTC milliseconds; 0: it is not. */
+/* The note says since when it is lost, in UTC milliseconds; 0: it is not. */
 static void note_name(const struct track *track, char name[PIPELINE_NOTE_SIZE])
 {
     snprintf(name, PIPELINE_NOTE_SIZE, "lost.%s", track->config->name);

@@ -29,6 +29,33 @@ static int take_name(struct cursor *c, char **ret_name)
     return *ret_name == NULL ? -ENOMEM : 0;
 }
 
+/* A number of each device, by what it differs from that of the one before: as buffer_add_zigzag(),
+ * for a commit writes them all. The first one's, and how far on the next one's lies. */
+static void add_column(struct buffer *raw, const uint64_t *first, size_t stride, size_t count)
+{
+    enum { AT_ONCE = 64, VARINT_MAX = 10 };
+    const char *from = (const char *)first;
+    uint64_t before = 0;
+    for (size_t i = 0; i < count;) {
+        uint8_t *to = buffer_reserve(raw, AT_ONCE * VARINT_MAX);
+        if (to == NULL) {
+            return;
+        }
+        size_t end = i + AT_ONCE < count ? i + AT_ONCE : count;
+        for (; i < end; i++, from += stride) {
+            uint64_t value = *(const uint64_t *)(const void *)from;
+            int64_t step = (int64_t)(value - before);
+            uint64_t rest = ((uint64_t)step << 1) ^ (uint64_t)(step >> 63);
+            before = value;
+            for (; rest >= 0x80; rest >>= 7) {
+                *to++ = (uint8_t)(rest | 0x80);
+            }
+            *to++ = (uint8_t)rest;
+        }
+        raw->len = (size_t)(to - raw->data);
+    }
+}
+
 static void add_ranges(struct buffer *raw, const struct ranges *ranges, uint64_t seq)
 {
     /* The floor mostly is the last seq: a zero. */
@@ -74,22 +101,18 @@ static void add_uplink(struct buffer *raw, const struct state *state, unsigned u
     buffer_add_zigzag(raw, uplink->max_age_ms);
     buffer_add_varint(raw, uplink->floor);
     buffer_add_varint(raw, uplink->expiry);
+    if (state->device_count == 0) {
+        return;
+    }
+    const struct track_device *first = uplink->devices;
     for (unsigned s = 0; s < STREAM_COUNT; s++) {
-        uint64_t before = 0;
         for (size_t i = 0; i < state->device_count; i++) {
             add_ranges(raw, &uplink->devices[i].streams[s].settled, state->devices[i].seq[s]);
         }
-        for (size_t i = 0; i < state->device_count; i++) {
-            buffer_add_zigzag(raw, (int64_t)(uplink->devices[i].streams[s].waiting - before));
-            before = uplink->devices[i].streams[s].waiting;
-        }
+        add_column(raw, &first->streams[s].waiting, sizeof(*first), state->device_count);
     }
     for (unsigned f = 0; f < FATE_COUNTS; f++) {
-        uint64_t before = 0;
-        for (size_t i = 0; i < state->device_count; i++) {
-            buffer_add_zigzag(raw, (int64_t)(uplink->devices[i].fates[f] - before));
-            before = uplink->devices[i].fates[f];
-        }
+        add_column(raw, &first->fates[f], sizeof(*first), state->device_count);
     }
 }
 
@@ -168,13 +191,9 @@ static void add_body(struct buffer *raw, struct state *state)
         buffer_add_varint(raw, *plain_field(state, i));
     }
     buffer_add_varint(raw, state->device_count);
-    for (size_t f = 0; f < STREAM_COUNT + LEDGER_COUNTS; f++) {
-        uint64_t before = 0;
-        for (size_t i = 0; i < state->device_count; i++) {
-            uint64_t value = *device_field(&state->devices[i], f);
-            buffer_add_zigzag(raw, (int64_t)(value - before));
-            before = value;
-        }
+    for (size_t f = 0; f < STREAM_COUNT + LEDGER_COUNTS && state->device_count > 0; f++) {
+        add_column(raw, device_field(&state->devices[0], f), sizeof(state->devices[0]),
+                   state->device_count);
     }
     buffer_add_varint(raw, state->note_count);
     for (size_t i = 0; i < state->note_count; i++) {

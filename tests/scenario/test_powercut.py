@@ -1,7 +1,7 @@
 """Power cuts: what a disk may hold when the power goes, at every write of the real store.
 
 WINDROW_POWERCUT_IMAGES sets how many distinct images at least (50000; the six lives of a store that
-are cut give about 70,000); `powercut_cuts --hours H` runs on. WINDROW_EXT4_IMAGES does the same for
+are cut give about 58,000); `powercut_cuts --hours H` runs on. WINDROW_EXT4_IMAGES does the same for
 whole disks with ext4 (300), where FUSE and loop devices may be mounted. WINDROW_SALVAGE_ONE_IN: of
 the images of a store that is being salvaged one in so many is judged (12).
 """
